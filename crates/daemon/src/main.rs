@@ -1,0 +1,3 @@
+//! gantry-daemon.
+
+fn main() {}

@@ -1,0 +1,133 @@
+//! An image: names that point to a manifest or an index, and what the config says.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, GoTime, container::HealthConfig, container::config::Empty, platform::Platform};
+
+/// An OCI descriptor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    pub media_type: String,
+    pub digest: Digest,
+    /// Bytes.
+    pub size: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+}
+
+/// One name in the image store and what it points to. Several names may point to one target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedImage {
+    /// Fully qualified (`docker.io/library/busybox:latest`), or `<none>@sha256:…` for a dangling one.
+    pub name: String,
+    /// Index or manifest; its digest is the image's id.
+    pub target: Descriptor,
+    pub created_at: GoTime,
+    /// When the name was last moved: `Metadata.LastTagTime`.
+    pub updated_at: GoTime,
+}
+
+/// A manifest of one platform, read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlatformImage {
+    pub manifest: Descriptor,
+    pub platform: Platform,
+    pub config_digest: Digest,
+    pub layers: Vec<Descriptor>,
+    pub config: ImageConfig,
+    /// The config blob, byte for byte: ids are made of it, so it is never written again.
+    pub config_bytes: bytes::Bytes,
+    /// Whether every blob is here.
+    pub complete: bool,
+}
+
+impl PlatformImage {
+    /// Sum of the blobs of this platform: config and layers, compressed, in bytes.
+    pub fn content_size(&self) -> i64 {
+        self.layers.iter().map(|layer| layer.size).sum::<i64>() + self.config_bytes.len() as i64 + self.manifest.size
+    }
+}
+
+/// What the engine reads of an image's config blob (OCI image specification, with Docker's additions).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    pub created: Option<GoTime>,
+    pub author: String,
+    pub architecture: String,
+    pub os: String,
+    #[serde(rename = "os.version")]
+    pub os_version: String,
+    pub variant: String,
+    #[serde(deserialize_with = "null_default")]
+    pub config: ImageRunConfig,
+    pub rootfs: RootFs,
+    #[serde(deserialize_with = "null_default")]
+    pub history: Vec<History>,
+    pub comment: String,
+    pub docker_version: String,
+}
+
+impl ImageConfig {
+    pub fn platform(&self) -> Platform {
+        Platform {
+            architecture: self.architecture.clone(),
+            os: self.os.clone(),
+            os_version: self.os_version.clone(),
+            os_features: Vec::new(),
+            variant: self.variant.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RootFs {
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(deserialize_with = "null_default")]
+    pub diff_ids: Vec<Digest>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    pub created: Option<GoTime>,
+    pub author: String,
+    pub created_by: String,
+    pub comment: String,
+    pub empty_layer: bool,
+}
+
+/// The `config` member of an image's config blob.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ImageRunConfig {
+    pub user: String,
+    pub exposed_ports: Option<BTreeMap<String, Empty>>,
+    pub env: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub cmd: Option<Vec<String>>,
+    pub volumes: Option<BTreeMap<String, Empty>>,
+    pub working_dir: String,
+    pub labels: Option<BTreeMap<String, String>>,
+    pub stop_signal: String,
+    pub args_escaped: bool,
+    pub healthcheck: Option<HealthConfig>,
+    pub on_build: Option<Vec<String>>,
+    pub shell: Option<Vec<String>>,
+}
+
+fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

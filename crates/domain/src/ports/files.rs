@@ -1,0 +1,170 @@
+//! The rest of the host: container folders, volumes, root file systems, log files, facts.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{BoxStream, RootMount};
+use crate::{
+    ContainerId, Result,
+    log::{LogBatch, LogQuery},
+    volume::VolumeRecord,
+};
+
+/// The folder of each container under the data root: log, `hosts`, `hostname`, `resolv.conf`.
+#[async_trait]
+pub trait ContainerFiles: Send + Sync {
+    /// Where the container's files lie; made by `write`.
+    fn path(&self, id: &ContainerId) -> PathBuf;
+    /// Writes files by name (whole, readable by all inside the container), making the folder. Not synced.
+    async fn write(&self, id: &ContainerId, files: Vec<(String, Bytes)>) -> Result<()>;
+    /// Removes the folder and all in it. Absent is `Ok`.
+    async fn remove(&self, id: &ContainerId) -> Result<()>;
+    /// Containers that have a folder.
+    async fn list(&self) -> Result<Vec<ContainerId>>;
+    /// The host's resolver configuration: `/etc/resolv.conf`, or the upstream file of the stub resolver it names.
+    async fn resolv_conf(&self) -> Result<ResolvConf>;
+    /// The log at `path` (with its rotated files), from old to new.
+    async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>>;
+}
+
+/// Where a reading of a log ends.
+pub enum LogEnd {
+    /// At what is there now.
+    Now,
+    /// At this many bytes of the current file (the seam between history and a live attach).
+    At(u64),
+    /// Follow until this resolves, then read to the end.
+    Until(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// Which file it is.
+    pub path: String,
+    pub content: String,
+}
+
+/// Volumes of the driver `local`: one folder each under the data root.
+#[async_trait]
+pub trait Volumes: Send + Sync {
+    /// Makes the folder (durably) with a copy of the record beside it, and returns its mountpoint. May be repeated.
+    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf>;
+    /// Removes it with its content. Absent is `Ok`.
+    async fn remove(&self, name: &str) -> Result<()>;
+    /// Mounts a volume with options for one more user; nothing to do for a plain one.
+    async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()>;
+    async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()>;
+    /// Bytes in use.
+    async fn usage(&self, volume: &VolumeRecord) -> Result<u64>;
+    /// The records found beside the volumes: the third copy, for a rebuild.
+    async fn found(&self) -> Result<Vec<VolumeRecord>>;
+}
+
+/// What a root file system is reached by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootRef {
+    /// By the root of a running process.
+    Process(u32),
+    /// By mounting it in a thread's own mount namespace.
+    Mounts(Vec<RootMount>),
+}
+
+/// Looks into and fills root file systems, on descriptors; never follows a link out of one.
+#[async_trait]
+pub trait RootFs: Send + Sync {
+    /// A regular file of at most `max` bytes; `None` when absent. Anything else (device, FIFO, larger) is
+    /// `InvalidParameter` (T18).
+    async fn read(&self, root: &RootRef, path: &str, max: u64) -> Result<Option<Vec<u8>>>;
+    /// Whether an overlay's own layer changes one of these paths; cheap, no mount.
+    async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool>;
+    /// Fills an empty volume from the image's folder, with owners and modes; nothing to do when either is not so.
+    async fn copy_up(&self, root: &RootRef, path: &str, volume: &std::path::Path) -> Result<()>;
+    /// Makes sure that a working directory exists (T21).
+    async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()>;
+}
+
+/// Facts of this host; each is read anew, cheaply.
+#[async_trait]
+pub trait HostFacts: Send + Sync {
+    /// For `/info`; partial problems become warnings.
+    async fn facts(&self) -> Facts;
+    /// Holds for one boot of the host.
+    fn boot_id(&self) -> String;
+    /// What the source of a bind mount is; `None` when absent.
+    async fn path_kind(&self, path: &str) -> Result<Option<PathKind>>;
+    /// Makes a missing source of a bind mount (a folder), as dockerd does for `-v`.
+    async fn make_bind_source(&self, path: &str) -> Result<()>;
+    /// A device node of the host, or the devices below a folder.
+    async fn devices(&self, path: &str) -> Result<Vec<DeviceNode>>;
+    /// A file of the daemon's host (seccomp profile), at most `max` bytes.
+    async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>>;
+    /// `ps` of these processes: titles and rows, filtered from the host's `ps` with these arguments.
+    async fn ps(&self, pids: &[u32], args: &str) -> Result<(Vec<String>, Vec<Vec<String>>)>;
+    /// Signals a process by number, for what containerd can no longer reach.
+    async fn signal(&self, pid: u32, signal: u32) -> Result<()>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathKind {
+    File,
+    Directory,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    pub path: String,
+    /// `b`, `c` or `p`.
+    pub kind: char,
+    pub major: u32,
+    pub minor: u32,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub kernel_version: String,
+    pub operating_system: String,
+    pub os_version: String,
+    pub architecture: String,
+    pub cpus: u32,
+    /// Bytes.
+    pub memory: u64,
+    pub hostname: String,
+    /// 1 or 2; hybrid is 1.
+    pub cgroup_version: u32,
+    pub systemd: bool,
+    pub cgroup: CgroupFacts,
+    pub apparmor: bool,
+    pub selinux: bool,
+    pub ipv4_forwarding: bool,
+    pub bridge_nf_iptables: bool,
+    pub bridge_nf_ip6tables: bool,
+    pub open_files: u32,
+    /// Backing file system of the data root, as `/info` names it (`extfs`, `xfs`, `btrfs`).
+    pub backing_filesystem: String,
+    pub supports_d_type: bool,
+    pub warnings: Vec<String>,
+    /// Docker's `DockerRootDir` and the like are the daemon's; this is for what the host adds.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// Which limits the kernel can keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CgroupFacts {
+    pub memory_limit: bool,
+    pub swap_limit: bool,
+    pub kernel_memory_tcp: bool,
+    pub cpu_cfs_period: bool,
+    pub cpu_cfs_quota: bool,
+    pub cpu_shares: bool,
+    pub cpu_realtime: bool,
+    pub cpuset: bool,
+    pub pids_limit: bool,
+    pub oom_kill_disable: bool,
+    pub blkio_weight: bool,
+}

@@ -1,0 +1,80 @@
+//! Images: names, blobs and unpacked layers, as containerd keeps them.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{BoxStream, ByteStream, RootMount};
+use crate::{
+    Digest, Result,
+    image::{Descriptor, NamedImage, PlatformImage},
+    platform::Platform,
+};
+
+/// The image store. Names are fully qualified references; what they point to is never guessed from a config digest.
+#[async_trait]
+pub trait ImageStore: Send + Sync {
+    /// Every name in our namespace.
+    async fn names(&self) -> Result<Vec<NamedImage>>;
+    /// Points `name` to `target`, replacing what it pointed to. Durable when it returns.
+    async fn set_name(&self, name: &str, target: &Descriptor) -> Result<()>;
+    /// Takes a name away; with `collect` waits until unused blobs and snapshots are freed. Absent is `Ok(false)`.
+    async fn remove_name(&self, name: &str, collect: bool) -> Result<bool>;
+
+    /// Every manifest that `target` (index or manifest) leads to and that is here, at least its manifest and config;
+    /// attestation manifests are left out.
+    async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>>;
+    /// A whole blob of at most 8 MiB, digest checked. `NotFound` when it is not here.
+    async fn blob(&self, digest: &Digest) -> Result<Bytes>;
+    /// Every blob in the store with its size in bytes.
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>>;
+
+    /// Unpacks the layers of a platform's image where they are not yet, and returns the chain id of the top.
+    async fn unpack(&self, image: &PlatformImage) -> Result<String>;
+    /// Disk usage in bytes of the unpacked layers, by chain id, with the chain id of the parent.
+    async fn layer_usage(&self) -> Result<Vec<LayerUsage>>;
+    /// A read-only view of an unpacked image for a short time (user look-ups, copy-up). The view goes with the guard
+    /// key: call `release_view` with it.
+    async fn view(&self, chain_id: &str) -> Result<ImageView>;
+    async fn release_view(&self, view: ImageView) -> Result<()>;
+
+    /// `docker load`: docker-archive or OCI layout, plain or compressed (gzip, zstd, xz, bzip2), one pass.
+    /// Names are set when the whole archive has been taken and every digest is right. Progress ends with `Loaded`
+    /// items, or an error after which nothing but resumable blobs remains.
+    async fn load(&self, archive: ByteStream, platforms: Vec<Platform>) -> Result<BoxStream<Result<LoadProgress>>>;
+    /// `docker save`: one tar that is both a docker-archive and an OCI layout. `(name or none, target)` each.
+    async fn save(&self, images: Vec<(Option<String>, Descriptor)>, platforms: Vec<Platform>) -> Result<ByteStream>;
+    /// `docker import`: the archive becomes the one layer of a new image with this config (rootfs and history are
+    /// filled in). Returns its target; the name is set by the caller, the content kept by `lease` until then.
+    async fn import(&self, archive: ByteStream, config: Bytes) -> Result<(Descriptor, LeaseGuard)>;
+    /// Ends the protection of content that by now has a name.
+    async fn release_lease(&self, lease: LeaseGuard) -> Result<()>;
+    /// Names of our leases; for the reconciliation.
+    async fn leases(&self) -> Result<Vec<String>>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerUsage {
+    pub chain_id: String,
+    pub parent: String,
+    /// Bytes of this layer alone.
+    pub size: u64,
+}
+
+/// A read-only mount of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageView {
+    pub key: String,
+    pub mounts: Vec<RootMount>,
+}
+
+/// Name of a containerd lease that expires by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseGuard(pub String);
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoadProgress {
+    /// Bytes of one layer taken so far.
+    Layer { id: String, current: u64, total: u64 },
+    /// One image is there; name as Docker shows it, or none and its id.
+    Loaded { name: Option<String>, target: Descriptor },
+}

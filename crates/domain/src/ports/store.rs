@@ -1,0 +1,82 @@
+//! Records that survive a restart.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ContainerId, NetworkId, Result, container::ContainerRecord, event::Event, network::NetworkRecord,
+    volume::VolumeRecord,
+};
+
+/// Durable records. A write is on stable storage when `commit` returns.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Writes all or nothing, and returns when it will survive a power cut. Concurrent calls share one fdatasync.
+    async fn commit(&self, writes: Vec<Write>) -> Result<()>;
+    /// Everything that was kept, read once at the start.
+    async fn load(&self) -> Result<Loaded>;
+    /// Recomputable data (event ring, health log, back-off): kept in sled only, written lazily, may be lost.
+    async fn put_cache(&self, key: &str, value: Vec<u8>) -> Result<()>;
+    async fn get_cache(&self, key: &str) -> Result<Option<Vec<u8>>>;
+    /// Writes out what is lazily kept; called at a clean end.
+    async fn flush(&self) -> Result<()>;
+    /// What is wrong with the store now, for `/info`.
+    fn warnings(&self) -> Vec<String>;
+}
+
+/// One record to write, or a tombstone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Write {
+    Container(Box<ContainerRecord>),
+    /// The removal is decided; what the container has is to be taken away until `ContainerGone`.
+    ContainerTombstone {
+        id: ContainerId,
+    },
+    /// Nothing of the container is left.
+    ContainerGone {
+        id: ContainerId,
+    },
+    Volume(VolumeRecord),
+    VolumeTombstone {
+        name: String,
+    },
+    VolumeGone {
+        name: String,
+    },
+    Network(NetworkRecord),
+    NetworkTombstone {
+        id: NetworkId,
+    },
+    NetworkGone {
+        id: NetworkId,
+    },
+}
+
+/// The records at the start.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub containers: Vec<ContainerRecord>,
+    /// Removals that were decided and not finished.
+    pub container_tombstones: Vec<ContainerId>,
+    pub volumes: Vec<VolumeRecord>,
+    pub volume_tombstones: Vec<String>,
+    pub networks: Vec<NetworkRecord>,
+    pub network_tombstones: Vec<NetworkId>,
+    /// Records of a newer schema: listed, never changed. (kind, id or name, raw JSON)
+    pub newer: Vec<(String, String, String)>,
+    /// The store was damaged and has been rebuilt: nothing unclaimed may be deleted in the first pass, and the
+    /// third copies (containerd's extensions, volume folders) are to be read. Texts for `/info`.
+    pub damage: Vec<String>,
+}
+
+/// Keys of `put_cache`.
+pub mod cache_key {
+    pub const EVENTS: &str = "events";
+}
+
+/// The event ring, as kept in the cache.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct EventRing {
+    pub events: Vec<Event>,
+}

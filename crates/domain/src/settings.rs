@@ -1,0 +1,118 @@
+//! The engine's configuration as one immutable value; an operation reads it once.
+//!
+//! Built by `daemon` from flags and daemon.json, swapped whole on SIGHUP.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::host_config::{LogConfig, Ulimit};
+
+/// What the engine's verbs read of the configuration. Names are daemon.json's where there is one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub debug: bool,
+    pub experimental: bool,
+    pub labels: Vec<String>,
+    /// Daemon-wide `log-driver` and `log-opts`.
+    pub log_config: LogConfig,
+    pub default_runtime: String,
+    /// Name → path and arguments.
+    pub runtimes: BTreeMap<String, RuntimeSettings>,
+    pub default_ulimits: BTreeMap<String, Ulimit>,
+    pub default_shm_size: i64,
+    pub default_ipc_mode: String,
+    pub default_cgroupns_mode: String,
+    pub cgroup_parent: String,
+    /// `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
+    pub no_new_privileges: bool,
+    pub init: bool,
+    pub init_path: String,
+    /// Path of a profile, `unconfined`, or empty for the built-in one.
+    pub seccomp_profile: String,
+    pub dns: Vec<IpAddr>,
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
+    pub host_gateway_ips: Vec<IpAddr>,
+    /// Address that published ports bind when none is given (`--ip`).
+    pub default_ip: Option<IpAddr>,
+    pub ipv6: bool,
+    /// Inter-container communication on the default bridge.
+    pub icc: bool,
+    pub ip_forward: bool,
+    pub ip_masq: bool,
+    pub iptables: bool,
+    pub userland_proxy: bool,
+    /// MTU of the default bridge; 0 lets the kernel choose.
+    pub mtu: u32,
+    /// Seconds given to containers when the host shuts down.
+    pub shutdown_timeout: Duration,
+    pub registry_mirrors: Vec<String>,
+    pub insecure_registries: Vec<String>,
+    pub http_proxy: String,
+    pub https_proxy: String,
+    pub no_proxy: String,
+    pub live_restore: bool,
+    pub data_root: String,
+    pub exec_root: String,
+    pub max_concurrent_downloads: u32,
+    pub max_concurrent_uploads: u32,
+    /// Warnings of the configuration itself, shown in `/info`.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeSettings {
+    pub path: String,
+    #[serde(rename = "runtimeArgs", skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            debug: false,
+            experimental: false,
+            labels: Vec::new(),
+            log_config: LogConfig { driver: "json-file".into(), config: None },
+            default_runtime: "runc".into(),
+            runtimes: BTreeMap::from([("runc".into(), RuntimeSettings { path: "runc".into(), args: Vec::new() })]),
+            default_ulimits: BTreeMap::new(),
+            default_shm_size: 64 << 20,
+            default_ipc_mode: "private".into(),
+            default_cgroupns_mode: String::new(),
+            cgroup_parent: String::new(),
+            cgroup_driver: "cgroupfs".into(),
+            no_new_privileges: false,
+            init: false,
+            init_path: String::new(),
+            seccomp_profile: String::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            host_gateway_ips: Vec::new(),
+            default_ip: None,
+            ipv6: false,
+            icc: true,
+            ip_forward: true,
+            ip_masq: true,
+            iptables: true,
+            userland_proxy: true,
+            mtu: 0,
+            shutdown_timeout: Duration::from_secs(15),
+            registry_mirrors: Vec::new(),
+            insecure_registries: Vec::new(),
+            http_proxy: String::new(),
+            https_proxy: String::new(),
+            no_proxy: String::new(),
+            live_restore: true,
+            data_root: "/var/lib/gantry".into(),
+            exec_root: "/run/gantry".into(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            warnings: Vec::new(),
+        }
+    }
+}

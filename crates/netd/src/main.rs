@@ -1,0 +1,3 @@
+//! gantry-netd.
+
+fn main() {}

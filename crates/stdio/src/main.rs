@@ -1,0 +1,3 @@
+//! gantry-stdio.
+
+fn main() {}
