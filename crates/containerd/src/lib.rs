@@ -1,1 +1,5 @@
-//! gantry-containerd.
+//! The runtime and image ports over containerd's gRPC.
+
+pub mod client;
+pub mod process;
+pub mod runtime;

@@ -1,0 +1,1 @@
+//! containerd itself: found or started, adopted, watched, and started again when it dies.

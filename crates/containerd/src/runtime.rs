@@ -1,0 +1,1 @@
+//! The runtime port on containerd: containers, snapshots, tasks, execs and events.
