@@ -1,1 +1,19 @@
-//! gantry-engine.
+//! The engine: one method of `Engine` for each operation of Docker's API, put together from ports.
+//!
+//! The file list is the data path: `container/<verb>.rs` holds one verb, `container/owner.rs` the one task that owns a
+//! container and runs its verbs one after the other, `recover.rs` what a new gantryd does with what it finds.
+
+mod claims;
+pub mod container;
+mod events;
+pub mod exec;
+pub mod image;
+pub mod network;
+mod parts;
+mod recover;
+mod sweep;
+pub mod system;
+pub mod volume;
+
+pub use events::EventBus;
+pub use parts::{Engine, Ports};

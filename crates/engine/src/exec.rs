@@ -1,0 +1,38 @@
+//! Execs: one more process in a running container.
+
+mod create;
+mod inspect;
+mod resize;
+mod start;
+pub(crate) mod table;
+
+use gantry_domain::{ContainerId, ExecId, exec::ExecConfig};
+
+use crate::container::Attached;
+
+/// Body of `POST /exec/{id}/start`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExecStart {
+    pub detach: bool,
+    /// Framing of the answer; whether the process has a terminal was said at create.
+    pub tty: bool,
+    /// Height, width.
+    pub console_size: Option<[u32; 2]>,
+}
+
+/// `None` when detached.
+pub type ExecStarted = Option<Attached>;
+
+/// `GET /exec/{id}/json`.
+#[derive(Debug, Clone)]
+pub struct ExecDetails {
+    pub id: ExecId,
+    pub container: ContainerId,
+    pub config: ExecConfig,
+    pub running: bool,
+    pub exit_code: Option<i64>,
+    pub pid: u32,
+    /// Program and arguments.
+    pub entrypoint: String,
+    pub arguments: Vec<String>,
+}

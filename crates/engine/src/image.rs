@@ -1,0 +1,99 @@
+//! Images: the requests and answers of their verbs.
+
+mod catalog;
+mod delete;
+mod history;
+mod import;
+mod list;
+mod load;
+mod prune;
+mod save;
+mod tag;
+
+use gantry_domain::{
+    Digest, GoTime,
+    filter::Filters,
+    image::{Descriptor, PlatformImage},
+    platform::Platform,
+};
+
+pub(crate) use catalog::Catalog;
+
+/// `GET /images/json`.
+#[derive(Debug, Clone, Default)]
+pub struct ImageList {
+    pub all: bool,
+    pub filters: Filters,
+    pub shared_size: bool,
+    pub manifests: bool,
+}
+
+/// One image (one target) with all its names.
+#[derive(Debug, Clone)]
+pub struct ImageDetails {
+    /// The image's id: digest of index or manifest.
+    pub id: Digest,
+    pub target: Descriptor,
+    /// Familiar: `busybox:latest`.
+    pub repo_tags: Vec<String>,
+    /// Familiar: `busybox@sha256:…`.
+    pub repo_digests: Vec<String>,
+    /// The platform shown (the host's, or the one asked for); `None` when no manifest of it is here.
+    pub image: Option<PlatformImage>,
+    /// Every platform that is here.
+    pub platforms: Vec<PlatformImage>,
+    /// Bytes: blobs and unpacked layers.
+    pub size: i64,
+    /// -1 unless asked for.
+    pub shared_size: i64,
+    /// Containers that use it.
+    pub containers: i64,
+    pub last_tagged: GoTime,
+}
+
+/// One line of `docker history`, newest first.
+#[derive(Debug, Clone)]
+pub struct ImageHistory {
+    /// The image's id for the newest line, else `<missing>`.
+    pub id: String,
+    pub created: i64,
+    pub created_by: String,
+    pub tags: Option<Vec<String>>,
+    pub size: i64,
+    pub comment: String,
+}
+
+/// One line of the answer to a delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageDeleted {
+    Untagged(String),
+    Deleted(String),
+}
+
+/// `POST /images/create?fromSrc=`.
+#[derive(Debug, Clone, Default)]
+pub struct ImageImport {
+    pub repo: String,
+    pub tag: String,
+    pub message: String,
+    /// Dockerfile instructions (`CMD`, `ENV`, …).
+    pub changes: Vec<String>,
+    pub platform: Option<Platform>,
+}
+
+/// What load tells while it runs; the API makes Docker's progress lines of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoadMessage {
+    Layer { id: String, current: u64, total: u64 },
+    /// `Loaded image: busybox:latest`.
+    LoadedName(String),
+    /// `Loaded image ID: sha256:…`.
+    LoadedId(String),
+}
+
+/// 200 of prune.
+#[derive(Debug, Clone, Default)]
+pub struct ImagesPruned {
+    pub deleted: Vec<ImageDeleted>,
+    pub reclaimed: u64,
+}

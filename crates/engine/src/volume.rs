@@ -1,0 +1,18 @@
+//! Volumes: create, list, inspect, remove, prune.
+
+mod create;
+mod delete;
+mod list;
+mod prune;
+
+use std::collections::BTreeMap;
+
+/// `POST /volumes/create`.
+#[derive(Debug, Clone, Default)]
+pub struct VolumeCreate {
+    /// Empty: a random name and the anonymous label.
+    pub name: String,
+    pub driver: String,
+    pub options: Option<BTreeMap<String, String>>,
+    pub labels: Option<BTreeMap<String, String>>,
+}
