@@ -1,0 +1,56 @@
+//! Rotated files as gzip.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use flate2::{Compression, write::GzEncoder};
+
+/// Who compresses a rotated file, and when.
+pub trait Compressor {
+    /// `rotated` is complete: `gzip` it, now or beside.
+    fn start(&mut self, rotated: &Path);
+    /// Returns when what was started is done: the files are about to be renamed.
+    fn settle(&mut self);
+}
+
+/// Compresses at once, in the caller's time.
+#[derive(Debug, Default)]
+pub struct InPlace;
+
+impl Compressor for InPlace {
+    fn start(&mut self, rotated: &Path) {
+        // A failure leaves the plain file, which readers take as well.
+        let _ = gzip(rotated);
+    }
+    fn settle(&mut self) {}
+}
+
+/// `path` with `suffix` at its end.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// Replaces `path` by `path.gz`, which keeps its time of change: followers put rotated files in order by it. At each
+/// moment one of the two is there, whole.
+pub fn gzip(path: &Path) -> io::Result<()> {
+    let mut source = File::open(path)?;
+    let modified = source.metadata()?.modified()?;
+    let unfinished = with_suffix(path, ".gz.tmp");
+    let done = File::create(&unfinished).and_then(|target| {
+        let mut encoder = GzEncoder::new(target, Compression::fast());
+        io::copy(&mut source, &mut encoder)?;
+        encoder.finish()?.set_modified(modified)?;
+        fs::rename(&unfinished, with_suffix(path, ".gz"))?;
+        fs::remove_file(path)
+    });
+    if done.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    done
+}
