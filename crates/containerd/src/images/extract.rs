@@ -1,0 +1,280 @@
+//! A layer's archive becomes files: on descriptors, inside one folder, in the form that overlayfs keeps its upper
+//! layers in (a deleted name is a character device 0/0, a hidden folder bears `trusted.overlay.opaque`).
+//!
+//! No path of the archive is ever walked by the plain system calls: parents are resolved by `openat2` with
+//! `RESOLVE_IN_ROOT`, and the last component is never followed (T05, T06).
+
+mod attributes;
+mod tree;
+mod whiteout;
+
+use std::{collections::BTreeSet, os::fd::OwnedFd};
+
+use bytes::Bytes;
+use gantry_domain::{Digest, Error, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use sha2::{Digest as _, Sha256};
+
+pub use self::{
+    attributes::{Attributes, copy_attributes},
+    tree::{Tree, remove_all},
+    whiteout::{hide_lower, is_whiteout, make_whiteout},
+};
+use self::{
+    tree::Place,
+    whiteout::{Mark, mark_of},
+};
+use super::{
+    archive::{Kind, Member, TarReader},
+    chunks::Chunks,
+    compression::{Compression, Decompressed},
+    limits::{Limits, Meter},
+};
+
+/// What came out of a layer, and what can only be settled when the layers below are known.
+#[derive(Debug)]
+pub struct Extracted {
+    /// Digest of the uncompressed archive; `None` when the archive was plain and nobody asked, as it is then the blob's.
+    pub diff_id: Option<Digest>,
+    pub compression: Compression,
+    /// Folders that no member describes: they take owner and mode from the layers below. The root is the empty path.
+    pub implied: BTreeSet<Vec<u8>>,
+    /// The root hides everything below.
+    pub root_opaque: bool,
+    /// Hard links to files of the layers below: new name and target.
+    pub lower_links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Whether a plain archive's digest is computed here or is known already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainDigest {
+    Compute,
+    Known,
+}
+
+/// Extracts into `root`, an empty folder. Call it on a thread of its own: it changes the thread's umask.
+pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: PlainDigest) -> Result<Extracted> {
+    own_umask()?;
+    let (stream, compression) = Decompressed::new(source)?;
+    let wanted = compression != Compression::None || digest == PlainDigest::Compute;
+    let mut reader = TarReader::new(Metered { stream, hash: wanted.then(Sha256::new), meter: Meter::new(limits) });
+    let mut layer = Layer::new(root);
+    while let Some(member) = reader.next_member()? {
+        reader.source_mut().meter.entry()?;
+        layer.apply(&member, &mut reader).map_err(|error| located(&member, error))?;
+    }
+    layer.finish()?;
+    reader.drain()?;
+    Ok(Extracted {
+        diff_id: reader.into_source().hash.map(|hash| Digest::from_sha256(&hash.finalize())),
+        compression,
+        implied: layer.tree.implied,
+        root_opaque: layer.root_opaque,
+        lower_links: layer.lower_links,
+    })
+}
+
+/// Files get the modes that the archive says: the umask belongs to this thread alone from here on.
+fn own_umask() -> Result<()> {
+    // SAFETY: unshare(CLONE_FS) only separates this thread's umask, root and working directory from the process's.
+    if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    rustix::process::umask(Mode::empty());
+    Ok(())
+}
+
+fn located(member: &Member, error: Error) -> Error {
+    error.context(format_args!("cannot extract {:?}", String::from_utf8_lossy(&member.path)))
+}
+
+/// Hashes and weighs what passes.
+struct Metered<C: Chunks> {
+    stream: Decompressed<C>,
+    hash: Option<Sha256>,
+    meter: Meter,
+}
+
+impl<C: Chunks> Chunks for Metered<C> {
+    fn next(&mut self) -> Result<Option<Bytes>> {
+        let chunk = self.stream.next()?;
+        if let Some(chunk) = &chunk {
+            self.meter.bytes(chunk.len() as u64, self.stream.packed())?;
+            if let Some(hash) = &mut self.hash {
+                hash.update(chunk);
+            }
+        }
+        Ok(chunk)
+    }
+}
+
+struct Layer {
+    tree: Tree,
+    /// Folders whose owner, mode and times are set at the end: until then they are ours alone, and what is made in
+    /// them does not inherit from them.
+    folders: Vec<(Vec<u8>, Attributes)>,
+    root_opaque: bool,
+    lower_links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Layer {
+    fn new(root: OwnedFd) -> Self {
+        Self { tree: Tree::new(root), folders: Vec::new(), root_opaque: false, lower_links: Vec::new() }
+    }
+
+    fn apply<C: Chunks>(&mut self, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
+        let path = tree::clean(&member.path)?;
+        if path.is_empty() {
+            return self.root(member);
+        }
+        let mark = mark_of(&path);
+        match mark {
+            Some(Mark::Ignored) => return Ok(()),
+            Some(Mark::Opaque(folder)) => return self.opaque(folder),
+            Some(Mark::Gone(path)) => {
+                let place = self.tree.place(&path)?;
+                return whiteout::delete(&self.tree, &place);
+            }
+            None => {}
+        }
+        let place = self.tree.place(&path)?;
+        match member.kind {
+            Kind::Directory => self.directory(place, member),
+            Kind::File => self.file(place, member, reader),
+            Kind::HardLink => self.hard_link(place, member),
+            Kind::Symlink => self.symlink(place, member),
+            Kind::CharDevice => self.node(place, member, FileType::CharacterDevice),
+            Kind::BlockDevice => self.node(place, member, FileType::BlockDevice),
+            Kind::Fifo => self.node(place, member, FileType::Fifo),
+        }
+    }
+
+    fn root(&mut self, member: &Member) -> Result<()> {
+        if member.kind != Kind::Directory {
+            return Err(Error::invalid("the root of a layer must be a folder"));
+        }
+        self.tree.implied.remove(&b""[..]);
+        self.folders.push((Vec::new(), Attributes::of(member)));
+        Ok(())
+    }
+
+    fn opaque(&mut self, folder: Vec<u8>) -> Result<()> {
+        if folder.is_empty() {
+            self.root_opaque = true;
+            return Ok(());
+        }
+        let fd = self.tree.folder(&folder)?;
+        whiteout::set_opaque(&tree::reopen(&fd)?)
+    }
+
+    fn directory(&mut self, place: Place, member: &Member) -> Result<()> {
+        self.tree.make_folder(&place)?;
+        self.tree.implied.remove(&place.path);
+        let attributes = Attributes::of(member);
+        self.folders.push((place.path, attributes));
+        Ok(())
+    }
+
+    fn file<C: Chunks>(&mut self, place: Place, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(member.mode & 0o777);
+        let fd = self.tree.make(&place, |folder, name| rustix::fs::openat(folder, name, flags, mode))?;
+        match &member.sparse {
+            None => write_data(&fd, reader)?,
+            Some(sparse) => write_sparse(&fd, sparse, reader)?,
+        }
+        Attributes::of(member).set_on_new_file(&fd)
+    }
+
+    fn hard_link(&mut self, place: Place, member: &Member) -> Result<()> {
+        let target = tree::clean(&member.link)?;
+        let Some(source) = self.tree.find(&target)? else {
+            self.lower_links.push((place.path, target));
+            return Ok(());
+        };
+        if self.tree.same_file(&source, &place)? {
+            return Ok(());
+        }
+        self.tree.make(&place, |folder, name| {
+            rustix::fs::linkat(&source.folder, &source.name, folder, name, AtFlags::empty())
+        })
+    }
+
+    fn symlink(&mut self, place: Place, member: &Member) -> Result<()> {
+        if member.link.is_empty() {
+            return Err(Error::invalid("symlink without a target"));
+        }
+        self.tree.make(&place, |folder, name| rustix::fs::symlinkat(&member.link[..], folder, name))?;
+        Attributes::of(member).set_on_name(&place.folder, &place.name)
+    }
+
+    fn node(&mut self, place: Place, member: &Member, kind: FileType) -> Result<()> {
+        let device = rustix::fs::makedev(member.device.0, member.device.1);
+        let mode = Mode::from_raw_mode(member.mode & 0o7777);
+        self.tree.make(&place, |folder, name| rustix::fs::mknodat(folder, name, kind, mode, device))?;
+        Attributes::of(member).set_on_name(&place.folder, &place.name)
+    }
+
+    /// Later members first: a folder within another must still change the other's times.
+    fn finish(&mut self) -> Result<()> {
+        for (path, attributes) in self.folders.drain(..).rev() {
+            if let Some(fd) = self.tree.open_folder(&path)? {
+                attributes.set_on_folder(&fd)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_data<C: Chunks>(fd: &OwnedFd, reader: &mut TarReader<C>) -> Result<()> {
+    while let Some(data) = reader.data()? {
+        write_all(fd, &data)?;
+    }
+    Ok(())
+}
+
+fn write_all(fd: &OwnedFd, mut data: &[u8]) -> Result<()> {
+    while !data.is_empty() {
+        match rustix::io::write(fd, data) {
+            Ok(count) => data = &data[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+    Ok(())
+}
+
+fn write_sparse<C: Chunks>(
+    fd: &OwnedFd,
+    sparse: &super::archive::Sparse,
+    reader: &mut TarReader<C>,
+) -> Result<()> {
+    rustix::fs::ftruncate(fd, sparse.real_size).map_err(errno)?;
+    let mut pending = Bytes::new();
+    for (offset, length) in &sparse.map {
+        rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(*offset)).map_err(errno)?;
+        let mut left = *length;
+        while left > 0 {
+            if pending.is_empty() {
+                pending = reader.data()?.ok_or_else(|| Error::invalid("unexpected EOF"))?;
+            }
+            let step = (pending.len() as u64).min(left);
+            write_all(fd, &pending.split_to(step as usize))?;
+            left -= step;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's refusal: its text is what the client sees (`no space left on device`).
+pub fn errno(error: rustix::io::Errno) -> Error {
+    let text = match error {
+        rustix::io::Errno::NOSPC => "no space left on device".to_owned(),
+        rustix::io::Errno::DQUOT => "disk quota exceeded".to_owned(),
+        other => std::io::Error::from(other).to_string(),
+    };
+    Error::system(text).with_source(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! The folder that a layer goes into: parents found or made inside it, names made in them, old ones replaced.
+
+use std::{
+    collections::BTreeSet,
+    ffi::{CStr, CString},
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+};
+
+use gantry_domain::{Error, Result};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+
+use super::{errno, whiteout};
+
+/// Parents kept open: archives list a folder's members together, and come back to its parent.
+const OPEN_PARENTS: usize = 24;
+/// How deep a folder may be that another member replaces.
+const MAX_DEPTH: usize = 4096;
+/// Symlinks on the way to one folder, as in the kernel.
+const MAX_LINKS: usize = 40;
+
+pub struct Tree {
+    root: Rc<OwnedFd>,
+    /// Most recently used last.
+    parents: Vec<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Folders made for a member within them, and described by none so far.
+    pub implied: BTreeSet<Vec<u8>>,
+    links: usize,
+}
+
+/// Where a member goes: its folder, open, and its name there.
+pub struct Place {
+    pub folder: Rc<OwnedFd>,
+    pub name: CString,
+    pub path: Vec<u8>,
+}
+
+/// The path without empty and `.` components; `..` goes up as in Go's `filepath.Clean`, and never out.
+pub fn clean(path: &[u8]) -> Result<Vec<u8>> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop().ok_or_else(|| Error::invalid("path leads out of the archive"))?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join(&b'/'))
+}
+
+impl Tree {
+    pub fn new(root: OwnedFd) -> Self {
+        Self { root: Rc::new(root), parents: Vec::new(), implied: BTreeSet::from([Vec::new()]), links: 0 }
+    }
+
+    /// Where `path` goes; its folder is made if it must be.
+    pub fn place(&mut self, path: &[u8]) -> Result<Place> {
+        let (parent, name) = split(path);
+        Ok(Place { folder: self.folder(parent)?, name: c_string(name)?, path: path.to_vec() })
+    }
+
+    /// Where `path` is, if it is here.
+    pub fn find(&mut self, path: &[u8]) -> Result<Option<Place>> {
+        if path.is_empty() {
+            return Err(Error::invalid("hard link to a folder"));
+        }
+        let (parent, name) = split(path);
+        let folder = match self.resolve(parent) {
+            Ok(folder) => Rc::new(folder),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(errno(error)),
+        };
+        let place = Place { folder, name: c_string(name)?, path: path.to_vec() };
+        match kind_at(&place.folder, &place.name)? {
+            None => Ok(None),
+            Some(FileType::Directory) => Err(Error::invalid("hard link to a folder")),
+            Some(_) => Ok(Some(place)),
+        }
+    }
+
+    pub fn same_file(&self, one: &Place, other: &Place) -> Result<bool> {
+        let stat = |place: &Place| match rustix::fs::statat(&place.folder, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(errno(error)),
+        };
+        Ok(stat(one)? == stat(other)?)
+    }
+
+    /// An open folder (`O_PATH`), made with its parents where it is not there.
+    pub fn folder(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if path.is_empty() {
+            return Ok(self.root.clone());
+        }
+        if let Some(at) = self.parents.iter().rposition(|(known, _)| known == path) {
+            let found = self.parents.remove(at);
+            let fd = found.1.clone();
+            self.parents.push(found);
+            return Ok(fd);
+        }
+        let fd = match self.resolve(path) {
+            Ok(fd) => Rc::new(fd),
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_implied(path)?,
+            Err(error) => return Err(errno(error)),
+        };
+        if self.parents.len() == OPEN_PARENTS {
+            self.parents.remove(0);
+        }
+        self.parents.push((path.to_vec(), fd.clone()));
+        Ok(fd)
+    }
+
+    fn make_implied(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        // By descent of the call, at most as deep as a path has components.
+        let place = self.place(path)?;
+        match kind_at(&place.folder, &place.name)? {
+            Some(FileType::Symlink) => return self.make_target(&place),
+            Some(FileType::Directory) | None => {}
+            Some(_) if whiteout::is_whiteout(&place.folder, &place.name)? => {}
+            Some(_) => return Err(Error::invalid("a parent is not a folder")),
+        }
+        self.make_folder(&place)?;
+        rustix::fs::chmodat(&place.folder, &place.name, Mode::from_raw_mode(0o755), AtFlags::empty())
+            .map_err(errno)?;
+        self.implied.insert(path.to_vec());
+        self.resolve(path).map(Rc::new).map_err(errno)
+    }
+
+    /// The folder that a dangling symlink stands for (`var/run` → `/run`), as a process in the root would make it.
+    fn make_target(&mut self, link: &Place) -> Result<Rc<OwnedFd>> {
+        if self.links == MAX_LINKS {
+            return Err(Error::invalid("too many levels of symbolic links"));
+        }
+        let to = rustix::fs::readlinkat(&link.folder, &link.name, Vec::new()).map_err(errno)?;
+        let (parent, _) = split(&link.path);
+        let from = if to.to_bytes().starts_with(b"/") { &b""[..] } else { parent };
+        let target = clean(&[from, b"/", to.to_bytes()].concat())?;
+        self.links += 1;
+        let made = self.folder(&target);
+        self.links -= 1;
+        made?;
+        self.resolve(&link.path).map(Rc::new).map_err(errno)
+    }
+
+    /// An empty folder, private until its attributes are set; one that is there stays.
+    pub fn make_folder(&mut self, place: &Place) -> Result<()> {
+        match rustix::fs::mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(errno(error)),
+        }
+        if kind_at(&place.folder, &place.name)? == Some(FileType::Directory) {
+            return Ok(());
+        }
+        let hides = whiteout::is_whiteout(&place.folder, &place.name)?;
+        self.remove(place)?;
+        rustix::fs::mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o700)).map_err(errno)?;
+        if hides {
+            whiteout::set_opaque(&open_at(&place.folder, &place.name)?)?;
+        }
+        Ok(())
+    }
+
+    /// Makes something under a name; what had the name goes.
+    pub fn make<T>(
+        &mut self,
+        place: &Place,
+        mut create: impl FnMut(&OwnedFd, &CStr) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        match create(&place.folder, &place.name) {
+            Err(Errno::EXIST) => {
+                self.remove(place)?;
+                create(&place.folder, &place.name).map_err(errno)
+            }
+            other => other.map_err(errno),
+        }
+    }
+
+    fn remove(&mut self, place: &Place) -> Result<()> {
+        // Paths may lead elsewhere from now on.
+        self.parents.clear();
+        remove_all(&place.folder, &place.name)
+    }
+
+    /// A folder for reading its entries and setting its attributes; `None` when the path is none any more.
+    pub fn open_folder(&self, path: &[u8]) -> Result<Option<OwnedFd>> {
+        if path.is_empty() {
+            return reopen(&self.root).map(Some);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match open_in(&self.root, path, flags) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(errno(error)),
+        }
+    }
+
+    fn resolve(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        open_in(&self.root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
+    }
+}
+
+/// Opens a path as a process would whose root is `root`.
+pub fn open_in(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { &b"."[..] } else { path };
+    loop {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            // The kernel says so when anything on the machine was renamed while it looked at `..`.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// The same folder, for more than naming it.
+pub fn reopen(fd: &OwnedFd) -> Result<OwnedFd> {
+    open_at(fd, c".")
+}
+
+fn open_at(folder: &OwnedFd, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(errno)
+}
+
+/// What is under the name, itself and not what it points to.
+pub fn kind_at(folder: &OwnedFd, name: &CStr) -> Result<Option<FileType>> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(errno(error)),
+    }
+}
+
+/// Removes what is under the name, a folder with all that is in it; follows nothing.
+pub fn remove_all(folder: &impl AsFd, name: &CStr) -> Result<()> {
+    remove_below(folder, name, 0)
+}
+
+fn remove_below(folder: &impl AsFd, name: &CStr, depth: usize) -> Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) if depth < MAX_DEPTH => {}
+        Err(error) => return Err(errno(error)),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inner = rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(errno)?;
+    for entry in Dir::read_from(&inner).map_err(errno)? {
+        let entry = entry.map_err(errno)?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            remove_below(&inner, entry.file_name(), depth + 1)?;
+        }
+    }
+    rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR).map_err(errno)
+}
+
+/// Folder and last component.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+pub fn c_string(name: &[u8]) -> Result<CString> {
+    CString::new(name).map_err(|_| Error::invalid("invalid name"))
+}

@@ -1,0 +1,49 @@
+//! What containerd-client lacks: runc's options and the type urls of OCI documents.
+
+use containerd_client::to_any;
+use prost::Name;
+use prost_types::Any;
+
+/// Name of the shim for runc and runtimes with runc's command line.
+pub const SHIM: &str = "io.containerd.runc.v2";
+/// Key and type url of the third copy of the record in containerd's container.
+pub const RECORD: &str = "io.gantry/record";
+
+/// `containerd.runc.v1.Options`, the fields that are used here.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RuncOptions {
+    #[prost(string, tag = "6")]
+    pub binary_name: String,
+    /// runc's `--root`; containerd appends the namespace.
+    #[prost(string, tag = "7")]
+    pub root: String,
+    #[prost(bool, tag = "9")]
+    pub systemd_cgroup: bool,
+}
+
+impl Name for RuncOptions {
+    const NAME: &'static str = "Options";
+    const PACKAGE: &'static str = "containerd.runc.v1";
+}
+
+impl RuncOptions {
+    pub fn to_any(&self) -> Any {
+        to_any(self)
+    }
+}
+
+/// `containerd.runc.v1.ProcessDetails`: whose process a process id of ListPids is.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProcessDetails {
+    #[prost(string, tag = "1")]
+    pub exec_id: String,
+}
+
+/// An OCI document (`Spec`, `Process`, `LinuxResources`) as containerd's type registry names it.
+pub fn oci(kind: &str, json: bytes::Bytes) -> Any {
+    Any { type_url: format!("types.containerd.io/opencontainers/runtime-spec/1/{kind}"), value: json.to_vec() }
+}
+
+pub fn record(bytes: &bytes::Bytes) -> Any {
+    Any { type_url: RECORD.to_owned(), value: bytes.to_vec() }
+}

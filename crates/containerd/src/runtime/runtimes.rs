@@ -1,0 +1,130 @@
+//! The OCI runtimes that are configured, and how containerd is told to use one.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use gantry_domain::{
+    Error, Result,
+    settings::{RuntimeSettings, Settings},
+};
+
+use super::{Folders, options::RuncOptions};
+
+/// What the runtime needs of the engine's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// Name → path and arguments.
+    pub runtimes: BTreeMap<String, RuntimeSettings>,
+    pub default_runtime: String,
+    /// runc asks systemd for the cgroups.
+    pub systemd_cgroup: bool,
+    /// Used where a container does not name one.
+    pub snapshotter: String,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self::from(&Settings::default())
+    }
+}
+
+impl From<&Settings> for RuntimeConfig {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            runtimes: settings.runtimes.clone(),
+            default_runtime: settings.default_runtime.clone(),
+            systemd_cgroup: settings.cgroup_driver == "systemd",
+            snapshotter: "overlayfs".into(),
+        }
+    }
+}
+
+impl RuntimeConfig {
+    fn runtime(&self, name: &str) -> Result<(&str, &RuntimeSettings)> {
+        let name = if name.is_empty() { &self.default_runtime } else { name };
+        self.runtimes
+            .get_key_value(name)
+            .map(|(name, settings)| (name.as_str(), settings))
+            .ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {name}")))
+    }
+
+    /// The program that the default runtime's name stands for.
+    pub(super) fn default_program(&self) -> Result<&str> {
+        self.runtime("").map(|(name, settings)| program(name, settings))
+    }
+
+    /// containerd's options for the runtime of this name; an empty one is the default's.
+    pub(super) fn options(&self, name: &str, folders: &Folders) -> Result<RuncOptions> {
+        let (name, settings) = self.runtime(name)?;
+        let binary = if settings.args.is_empty() {
+            program(name, settings).to_owned()
+        } else {
+            let script = wrapper(&folders.wrappers, name, settings)
+                .map_err(|error| Error::from(error).context(format!("preparing runtime {name}")))?;
+            script.to_string_lossy().into_owned()
+        };
+        Ok(RuncOptions {
+            binary_name: binary,
+            root: folders.runc.to_string_lossy().into_owned(),
+            systemd_cgroup: self.systemd_cgroup,
+        })
+    }
+}
+
+fn program<'a>(name: &'a str, settings: &'a RuntimeSettings) -> &'a str {
+    if settings.path.is_empty() { name } else { &settings.path }
+}
+
+/// containerd takes a program without arguments, so a script carries them, as dockerd does it.
+fn wrapper(folder: &Path, name: &str, settings: &RuntimeSettings) -> io::Result<PathBuf> {
+    let args: Vec<String> = settings.args.iter().map(|arg| shell_word(arg)).collect();
+    let text = format!("#!/bin/sh\nexec {} {} \"$@\"\n", shell_word(program(name, settings)), args.join(" "));
+    let path = folder.join(hex::encode(name));
+    if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+        return Ok(path);
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // Written aside and renamed: a script that is being executed cannot be written.
+    let new = folder.join(format!("{}.{}", hex::encode(name), std::process::id()));
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(&new)?;
+    io::Write::write_all(&mut &file, text.as_bytes())?;
+    drop(file);
+    fs::rename(new, &path)?;
+    Ok(path)
+}
+
+fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn folders(dir: &Path) -> Folders {
+        let [state, root, exec, runc, wrappers] = ["s", "r", "e", "runc", "w"].map(|name| dir.join(name));
+        Folders { state, root, exec, runc, wrappers }
+    }
+
+    #[test]
+    fn an_unknown_runtime_is_the_callers_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = RuntimeConfig::default().options("nosuch", &folders(dir.path())).unwrap_err();
+        assert_eq!(error.message(), "unknown or invalid runtime name: nosuch");
+    }
+
+    #[test]
+    fn arguments_of_a_runtime_reach_it_unchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = RuntimeSettings { path: "/bin/echo".into(), args: vec!["it's".into(), "$HOME *".into()] };
+        let config = RuntimeConfig { runtimes: BTreeMap::from([("x".into(), settings)]), ..RuntimeConfig::default() };
+        let options = config.options("x", &folders(dir.path())).unwrap();
+        let output = std::process::Command::new(options.binary_name).args(["a b", "c"]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "it's $HOME * a b c\n");
+    }
+}
