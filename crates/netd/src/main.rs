@@ -1,3 +1,41 @@
-//! gantry-netd.
+//! gantry-netd: holds published ports and relays what the kernel's translation cannot reach, keeps the firewall's
+//! table in place, and keeps the API's listening sockets. One thread, epoll, no tokio; lives on when gantryd dies.
+//!
+//! `gantry-netd FOLDER` with a connected unix stream as standard input: the first gantryd. Later ones connect to
+//! `FOLDER/netd.sock`. The folder is the caller's, mode 0700.
 
-fn main() {}
+use std::{os::fd::AsFd, path::PathBuf, process::ExitCode};
+
+mod conntrack;
+mod firewall;
+mod netlink;
+mod poll;
+mod ports;
+mod relay;
+mod server;
+
+fn main() -> ExitCode {
+    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: gantry-netd FOLDER");
+        return ExitCode::from(2);
+    };
+    // A session of its own: Ctrl-C at gantryd's terminal ends gantryd alone. Fails only where it already leads one.
+    let _ = rustix::process::setsid();
+    raise_descriptor_limit();
+    let first = std::io::stdin().as_fd().try_clone_to_owned();
+    match first.and_then(|first| server::run(&folder, first)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gantry-netd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Each relayed connection takes six descriptors.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
