@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, GoTime, container::HealthConfig, container::config::Empty, platform::Platform};
 
+pub mod changes;
+
+/// Beginning of the store's name for an image that lost its last name; the digest follows.
+pub const DANGLING: &str = "gantry-dangling@";
+
 /// An OCI descriptor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -26,7 +31,7 @@ pub struct Descriptor {
 /// One name in the image store and what it points to. Several names may point to one target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedImage {
-    /// Fully qualified (`docker.io/library/busybox:latest`), or `<none>@sha256:…` for a dangling one.
+    /// Fully qualified (`docker.io/library/busybox:latest`), or `gantry-dangling@sha256:…` for one without a name.
     pub name: String,
     /// Index or manifest; its digest is the image's id.
     pub target: Descriptor,

@@ -36,6 +36,8 @@ use gantry_domain::{
 };
 
 pub use gantry_domain::container::state::Outcome;
+pub(crate) use stop::stop_for_shutdown;
+pub(crate) use users::UserFiles;
 
 /// `POST /containers/create`.
 #[derive(Debug, Clone)]

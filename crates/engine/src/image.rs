@@ -17,7 +17,8 @@ use gantry_domain::{
     platform::Platform,
 };
 
-pub(crate) use catalog::Catalog;
+pub(crate) use catalog::{Catalog, Resolved};
+pub(crate) use list::{prune_labels_match, until};
 
 /// `GET /images/json`.
 #[derive(Debug, Clone, Default)]

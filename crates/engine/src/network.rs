@@ -1,7 +1,7 @@
 //! Networks: the predefined ones, list, inspect, prune.
 
 mod inspect;
-mod predefined;
+pub mod predefined;
 
 use std::collections::BTreeMap;
 

@@ -73,3 +73,14 @@ pub struct VolumeUsage {
 pub(crate) fn count(snapshots: &[Snapshot], wanted: impl Fn(Status) -> bool) -> i64 {
     snapshots.iter().filter(|snapshot| wanted(snapshot.status)).count() as i64
 }
+
+/// `prune` of a kind, with the bytes it gave back.
+pub(crate) fn prune_event(parts: &crate::parts::Parts, kind: gantry_domain::event::EventType, reclaimed: u64) {
+    parts.events.publish(gantry_domain::event::Event {
+        kind,
+        action: "prune".into(),
+        actor_id: String::new(),
+        attributes: [("reclaimed".to_owned(), reclaimed.to_string())].into(),
+        at: jiff::Timestamp::now(),
+    });
+}

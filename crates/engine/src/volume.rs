@@ -7,6 +7,9 @@ mod prune;
 
 use std::collections::BTreeMap;
 
+pub(crate) use create::ensure;
+pub(crate) use delete::remove;
+
 /// `POST /volumes/create`.
 #[derive(Debug, Clone, Default)]
 pub struct VolumeCreate {

@@ -168,3 +168,14 @@ pub struct CgroupFacts {
     pub oom_kill_disable: bool,
     pub blkio_weight: bool,
 }
+
+/// Execs that run, kept under the run directory so that a new gantryd finds them; not synced, gone with the boot.
+#[async_trait]
+pub trait ExecFiles: Send + Sync {
+    /// Written before the exec is made.
+    async fn put(&self, record: &crate::container::record::ExecRecord) -> Result<()>;
+    /// Absent is `Ok`.
+    async fn remove(&self, id: &crate::ExecId) -> Result<()>;
+    /// What is there; unreadable ones are skipped with a line in the log.
+    async fn list(&self) -> Result<Vec<crate::container::record::ExecRecord>>;
+}

@@ -28,6 +28,8 @@ pub trait ImageStore: Send + Sync {
     /// Every blob in the store with its size in bytes.
     async fn blobs(&self) -> Result<Vec<(Digest, u64)>>;
 
+    /// The chain id of an image's top layer, from its diff ids; empty for an image without layers. Pure.
+    fn chain_id(&self, image: &PlatformImage) -> String;
     /// Unpacks the layers of a platform's image where they are not yet, and returns the chain id of the top.
     async fn unpack(&self, image: &PlatformImage) -> Result<String>;
     /// Disk usage in bytes of the unpacked layers, by chain id, with the chain id of the parent.

@@ -1,0 +1,178 @@
+//! `POST /containers/create`: check, claim, make the root file system, make durable.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gantry_domain::{
+    ContainerId, Error, Result,
+    container::{
+        ContainerImage, ContainerRecord, EndpointSettings, HostConfig, MountPoint, NetworkingConfig, Status, merge,
+        validate::{mount_points, validate_and_default},
+    },
+    ports::Write,
+};
+use jiff::Timestamp;
+
+use super::{ContainerCreate, ContainerCreated, mounts, names, owner::Owner};
+use crate::{Engine, image::Resolved, parts::{Parts, detached}};
+
+impl Engine {
+    /// Makes a container that does not run yet. A client's hang-up does not cut it short.
+    pub async fn container_create(&self, request: ContainerCreate) -> Result<ContainerCreated> {
+        let parts = self.parts.clone();
+        detached(async move { create(&parts, request).await }).await
+    }
+}
+
+async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<ContainerCreated> {
+    let settings = parts.settings.load_full();
+    let facts = parts.facts().await;
+    if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
+        gantry_domain::container::name::check(name)?;
+    }
+    let image = parts.catalog.for_container(&request.config.image, request.platform.as_ref()).await?;
+    merge::merge(&mut request.config, &image.image.config.config)?;
+    let id = ContainerId::random();
+    resolve_modes(parts, &mut request.host_config)?;
+    let mut warnings =
+        validate_and_default(&mut request.config, &mut request.host_config, &settings, &facts, request.api)?;
+    if request.config.cmd.as_deref().unwrap_or_default().is_empty()
+        && request.config.entrypoint.as_deref().unwrap_or_default().is_empty()
+    {
+        return Err(Error::invalid("no command specified"));
+    }
+    if request.config.hostname.is_empty() {
+        request.config.hostname = hostname(&id, &request.host_config, &facts.hostname);
+    }
+    warnings.extend(image.warning.clone());
+    let networks = networks(&request.host_config, &request.networking);
+    check_networks(parts, &networks)?;
+    let points = mount_points(&request.config, &request.host_config)?;
+    let record = record(&id, request, &image, networks, points);
+    let record = claim_and_make(parts, record).await?;
+    let handle = Owner::spawn(parts.clone(), record.clone(), Status::Created, 0);
+    parts.containers.write().insert(id.clone(), handle);
+    let event = super::owner::container_event(&record, "create".into(), &[], Timestamp::now());
+    parts.events.publish(event);
+    Ok(ContainerCreated { id, warnings })
+}
+
+/// Takes the claims, makes what the record says, and gives all back if a step fails.
+async fn claim_and_make(parts: &Parts, mut record: ContainerRecord) -> Result<ContainerRecord> {
+    let typed = Some(record.name.clone());
+    {
+        let mut claims = parts.claims.lock();
+        record.name = names::take(&mut claims, typed.as_deref(), &record.id)?;
+        if let Some(image) = &record.image.id {
+            claims.use_image(image, &record.id);
+        }
+    }
+    match make(parts, &mut record).await {
+        Ok(()) => Ok(record),
+        Err(error) => {
+            if let Err(undo) = parts.ports.runtime.delete_container(&record.id).await {
+                tracing::warn!(container = %record.id, error = %undo, "left for the reconciliation");
+            }
+            parts.claims.lock().release(&record.id);
+            mounts::give_back(parts, &record.mounts).await;
+            Err(error)
+        }
+    }
+}
+
+async fn make(parts: &Parts, record: &mut ContainerRecord) -> Result<()> {
+    mounts::resolve(parts, &record.id, &mut record.mounts).await?;
+    super::files::create_in_containerd(parts, record).await?;
+    mounts::copy_up(parts, record).await?;
+    record.generation = 1;
+    parts.ports.store.commit(vec![Write::Container(Box::new(record.clone()))]).await
+}
+
+fn record(
+    id: &ContainerId,
+    request: ContainerCreate,
+    image: &Resolved,
+    networks: BTreeMap<String, EndpointSettings>,
+    points: Vec<MountPoint>,
+) -> ContainerRecord {
+    let entrypoint = request.config.entrypoint.clone().unwrap_or_default();
+    let cmd = request.config.cmd.clone().unwrap_or_default();
+    let mut words = entrypoint.into_iter().chain(cmd);
+    let path = words.next().unwrap_or_default();
+    ContainerRecord {
+        id: id.clone(),
+        name: request.name.unwrap_or_default(),
+        created: Timestamp::now(),
+        path,
+        args: words.collect(),
+        networks,
+        image: ContainerImage {
+            id: Some(image.target.digest.clone()),
+            manifest: Some(image.image.manifest.clone()),
+            platform: image.image.platform.clone(),
+            chain_id: image.chain_id.clone(),
+            config: String::from_utf8_lossy(&image.image.config_bytes).into_owned(),
+        },
+        mounts: points,
+        driver: "overlayfs".into(),
+        config: request.config,
+        host_config: request.host_config,
+        ..ContainerRecord::default()
+    }
+}
+
+/// `container:<name>` becomes the id, and the other must be there.
+fn resolve_modes(parts: &Parts, host: &mut HostConfig) -> Result<()> {
+    for mode in [&mut host.network_mode, &mut host.pid_mode, &mut host.ipc_mode] {
+        if let Some(other) = mounts::shared_with(mode) {
+            let other = parts.container(other)?;
+            *mode = format!("container:{}", other.id);
+        }
+    }
+    Ok(())
+}
+
+fn hostname(id: &ContainerId, host: &HostConfig, of_host: &str) -> String {
+    if host.network_mode == "host" || host.uts_mode == "host" {
+        of_host.to_owned()
+    } else if mounts::shared_with(&host.network_mode).is_some() {
+        String::new()
+    } else {
+        id.short().to_owned()
+    }
+}
+
+/// The networks by the name they were asked under: what create names, and the mode's own.
+fn networks(host: &HostConfig, networking: &NetworkingConfig) -> BTreeMap<String, EndpointSettings> {
+    let mut networks: BTreeMap<String, EndpointSettings> = networking
+        .endpoints_config
+        .iter()
+        .map(|(name, settings)| {
+            let name = if name == "default" { "bridge".to_owned() } else { name.clone() };
+            (name, settings.clone().unwrap_or_default())
+        })
+        .collect();
+    let mode = match host.network_mode.as_str() {
+        "" | "default" => "bridge",
+        mode => mode,
+    };
+    if mounts::shared_with(mode).is_none() {
+        networks.entry(mode.to_owned()).or_default();
+    }
+    networks
+}
+
+/// A network that is not there fails at the start, as in dockerd; what can never work fails now.
+fn check_networks(parts: &Parts, networks: &BTreeMap<String, EndpointSettings>) -> Result<()> {
+    let claims = parts.claims.lock();
+    for (name, settings) in networks {
+        let Ok(network) = claims.network(name) else { continue };
+        let asked_address = settings.ipam_config.as_ref().is_some_and(|ipam| !ipam.ipv4_address.is_empty());
+        if network.predefined && asked_address {
+            return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
+        }
+        if network.predefined && settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
+            return Err(Error::invalid("network-scoped alias is supported only for containers in user defined networks"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `DELETE /containers/{id}`: a durable tombstone, then everything the container has, then the 2xx.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use gantry_domain::{
+    Error, Result,
+    container::Status,
+    ports::Write,
+};
+
+use super::{ContainerDelete, kill::kill_and_wait, owner::Owner};
+use crate::{Engine, parts::{detached, within}};
+
+/// Each step of a removal; a step that hangs is left for the reconciliation.
+const STEP_LIMIT: Duration = Duration::from_secs(15);
+
+impl Engine {
+    /// Removes a container; with `force` a running one is killed first. A client's hang-up does not cut it short.
+    pub async fn container_delete(&self, name: &str, request: ContainerDelete) -> Result<()> {
+        if request.link {
+            return Err(Error::not_implemented("removing a link is not implemented by gantry yet"));
+        }
+        let handle = self.parts.container(name)?;
+        let typed = name.to_owned();
+        let work = async move {
+            let status = handle.snapshot().status;
+            if status == Status::Removing {
+                return handle.snapshot().may_remove(&typed);
+            }
+            if !request.force {
+                handle.snapshot().may_remove(&typed)?;
+            } else if status == Status::Restarting {
+                // The back-off may end meanwhile; then there is a process, and it is killed below.
+                let _ = handle.run(|owner| owner.cancel_restart().boxed()).await;
+            }
+            if request.force && handle.snapshot().status.has_process() {
+                let killed = kill_and_wait(&handle).await;
+                if let Err(error) = killed
+                    && handle.snapshot().status.has_process()
+                {
+                    return Err(error.context(format!("cannot remove container \"{typed}\": could not kill container")));
+                }
+            }
+            let removed = handle
+                .run(move |owner| {
+                    async move {
+                        owner.snapshot().may_remove(&typed)?;
+                        owner.remove(request.volumes).await
+                    }
+                    .boxed()
+                })
+                .await;
+            match removed {
+                // Auto-remove or another client was first: it is gone, as was asked.
+                Err(error) if error.is_not_found() => Ok(()),
+                other => other,
+            }
+        };
+        detached(work).await
+    }
+}
+
+impl Owner {
+    /// Removes the container. After the tombstone there is no way back: what fails is tried again by the sweeps.
+    pub(crate) async fn remove(&mut self, volumes: bool) -> Result<()> {
+        let before = self.status;
+        self.status = Status::Removing;
+        self.publish();
+        let id = self.record.id.clone();
+        let store = self.parts.ports.store.clone();
+        if let Err(error) = store.commit(vec![Write::ContainerTombstone { id: id.clone() }]).await {
+            self.status = before;
+            self.publish();
+            return Err(error);
+        }
+        for task in [self.supervisor.take(), self.restart_timer.take()].into_iter().flatten() {
+            task.abort();
+        }
+        if self.record.run.as_ref().is_some_and(|run| run.exit.is_none()) {
+            self.tear_down().await;
+        }
+        let taken = self.take_away().await;
+        if taken.is_err() {
+            self.record.dead = true;
+            self.status = Status::Dead;
+            self.publish();
+            return taken.map_err(|error| error.context(format!("cannot remove container \"/{}\"", self.record.name)));
+        }
+        self.parts.claims.lock().release(&id);
+        if volumes {
+            self.remove_anonymous_volumes().await;
+        }
+        // Not waited for: a tombstone that is found again has nothing left to do.
+        tokio::spawn(async move {
+            if let Err(error) = store.commit(vec![Write::ContainerGone { id }]).await {
+                tracing::debug!(%error, "the tombstone stays");
+            }
+        });
+        self.parts.execs.container_removed(&self.record.id);
+        self.parts.containers.write().remove(&self.record.id);
+        self.pending.clear();
+        self.removed = true;
+        self.event("destroy", &[]);
+        self.advance(|now| {
+            now.running = false;
+            now.removed = true;
+        });
+        Ok(())
+    }
+
+    /// Root file system and files.
+    async fn take_away(&self) -> Result<()> {
+        let id = &self.record.id;
+        let ports = &self.parts.ports;
+        let (container, files) = tokio::join!(
+            within(STEP_LIMIT, "removing the root file system", ports.runtime.delete_container(id)),
+            within(STEP_LIMIT, "removing the container's files", ports.files.remove(id)),
+        );
+        container.and(files)
+    }
+
+    async fn remove_anonymous_volumes(&self) {
+        for point in self.record.mounts.iter().filter(|point| point.anonymous) {
+            if !self.parts.claims.lock().volume_users(&point.name).is_empty() {
+                continue;
+            }
+            if let Err(error) = crate::volume::remove(&self.parts, &point.name).await {
+                tracing::warn!(container = %self.record.id, volume = %point.name, %error, "an anonymous volume is left");
+            }
+        }
+    }
+}

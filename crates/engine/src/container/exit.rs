@@ -1,0 +1,177 @@
+//! The end of a run: one path for every exit, in the order in which clients rely on.
+//!
+//! record → snapshot → `die` → waiters → durable → task, sandbox and streams taken away → restart policy or auto-remove.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use gantry_domain::{
+    Error, Result,
+    container::{Exit, Status, record::Desired, restart},
+    event::{Event, EventType},
+};
+use jiff::Timestamp;
+
+use super::owner::Owner;
+use crate::parts::within;
+
+/// The companion reads what is left in the FIFOs; more than this it does not get.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// Taking a dead task away: the shim unmounts and goes.
+const DELETE_LIMIT: Duration = Duration::from_secs(10);
+/// Nobody saw how the run ended.
+pub(crate) const UNSEEN: u32 = 255;
+
+impl Owner {
+    /// Waits for the exit of the current run, outside of the mailbox.
+    pub(crate) fn supervise(&mut self) {
+        let handle = self.handle.clone();
+        let ports = self.parts.ports.clone();
+        let number = self.record.run.as_ref().map_or(0, |run| run.number);
+        // Owned by this owner: ended by the next run or with the container.
+        let watcher = tokio::spawn(async move {
+            let exit = loop {
+                match ports.runtime.wait(&handle.id, None).await {
+                    Ok(exit) => break exit,
+                    Err(error) if error.is_not_found() => {
+                        break Exit { code: UNSEEN, at: Timestamp::now(), oom_killed: false };
+                    }
+                    Err(error) => {
+                        tracing::warn!(container = %handle.id, %error, "waiting for the exit again");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            };
+            if let Err(error) = within(DRAIN_LIMIT, "reading the last output", ports.stdio.drained(&handle.id)).await {
+                tracing::warn!(container = %handle.id, %error, "output may be missing");
+            }
+            let ended = handle.run(move |owner| owner.exited(number, exit).boxed()).await;
+            if let Err(error) = ended
+                && !error.is_not_found()
+            {
+                tracing::error!(container = %handle.id, %error, "the exit was not worked off");
+            }
+        });
+        if let Some(before) = self.supervisor.replace(watcher.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    /// Works off an exit; a second word of the same one is ignored.
+    pub(crate) async fn exited(&mut self, number: u64, mut exit: Exit) -> Result<()> {
+        let oom = self.out_of_memory;
+        let Some(run) = self.record.run.as_mut() else { return Ok(()) };
+        if run.number != number || run.exit.is_some() {
+            return Ok(());
+        }
+        exit.oom_killed |= oom;
+        run.exit = Some(exit);
+        run.paused = false;
+        let ran_for = run.started.0.map_or(Duration::ZERO, |started| between(started, exit.at));
+        let again = !self.restarting_by_request && self.policy_wants(exit.code);
+        self.pid = 0;
+        self.execs.clear();
+        self.status = if again { Status::Restarting } else { Status::Exited };
+        self.record.desired = if again { Desired::Running } else { Desired::Stopped };
+        if again {
+            self.record.restart_count += 1;
+        }
+        self.publish();
+        let attributes = [("exitCode", exit.code.to_string()), ("execDuration", ran_for.as_secs().to_string())];
+        self.event_at("die", &attributes, exit.at);
+        self.parts.execs.container_exited(&self.record.id);
+        self.advance(|now| {
+            now.exits += 1;
+            now.running = again;
+            now.code = exit.code;
+            now.error = None;
+        });
+        if let Err(error) = self.save().await {
+            // The task stays until the exit is durable: a later start finds it and works it off again.
+            tracing::error!(container = %self.record.id, %error, "the exit could not be recorded");
+            return Err(error);
+        }
+        self.network_events("disconnect");
+        self.tear_down().await;
+        if again {
+            self.run_again_later(ran_for);
+        } else if self.record.host_config.auto_remove && !self.restarting_by_request {
+            self.remove_quietly().await;
+        }
+        Ok(())
+    }
+
+    /// Takes away what a run has: task, sandbox, ports, streams, mounts. Collects errors and goes on.
+    pub(crate) async fn tear_down(&mut self) {
+        let id = &self.record.id;
+        let ports = &self.parts.ports;
+        let (task, sandbox, released, stdio, volumes) = tokio::join!(
+            within(DELETE_LIMIT, "taking the task away", ports.runtime.delete_task(id, None)),
+            within(DELETE_LIMIT, "taking the namespace away", ports.network.delete_sandbox(id)),
+            ports.network.release_ports(id),
+            within(DELETE_LIMIT, "closing the streams", ports.stdio.close(id)),
+            super::mounts::unmount_volumes(&self.parts, &self.record),
+        );
+        if let Err(error) = &task {
+            tracing::warn!(container = %id, %error, "the task is taken away by force");
+            if let Err(error) = within(DELETE_LIMIT, "giving the shim up", ports.runtime.abandon_task(id)).await {
+                tracing::warn!(container = %id, %error, "the task is left for the reconciliation");
+            }
+        }
+        for error in [sandbox.err(), released.err(), stdio.err(), volumes.err()].into_iter().flatten() {
+            tracing::warn!(container = %id, %error, "left for the reconciliation");
+        }
+        self.parts.claims.lock().free_addresses(id);
+    }
+
+    /// Starts again after the back-off.
+    pub(crate) fn run_again_later(&mut self, ran_for: Duration) {
+        let wait = restart::next_backoff(self.backoff, ran_for);
+        self.backoff = Some(wait);
+        let handle = self.handle.clone();
+        // Owned by this owner: ended by a stop, a start or a removal.
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let started = handle.run(|owner| owner.start_by_policy().boxed()).await;
+            if let Err(error) = started {
+                tracing::info!(container = %handle.id, %error, "the restart policy's start failed");
+            }
+        });
+        if let Some(before) = self.restart_timer.replace(timer.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    /// `connect` and `disconnect` of each network of the run.
+    pub(crate) fn network_events(&self, action: &str) {
+        let Some(run) = &self.record.run else { return };
+        let claims = self.parts.claims.lock();
+        for endpoint in run.endpoints.values() {
+            let Some(network) = endpoint.network_id.as_ref().and_then(|id| claims.networks.get(id)) else { continue };
+            self.parts.events.publish(Event {
+                kind: EventType::Network,
+                action: action.to_owned(),
+                actor_id: network.id.to_string(),
+                attributes: [
+                    ("container".to_owned(), self.record.id.to_string()),
+                    ("name".to_owned(), network.name.clone()),
+                    ("type".to_owned(), network.driver.clone()),
+                ]
+                .into(),
+                at: Timestamp::now(),
+            });
+        }
+    }
+
+    /// Auto-remove: there is no client to tell.
+    pub(crate) async fn remove_quietly(&mut self) {
+        let removed: Result<(), Error> = self.remove(true).await;
+        if let Err(error) = removed {
+            tracing::warn!(container = %self.record.id, %error, "auto-remove is left for the reconciliation");
+        }
+    }
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}

@@ -1,0 +1,119 @@
+//! `POST /containers/{id}/kill`, and the signals that stop and remove send.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use gantry_domain::{Error, Result, container::Status, signal};
+
+use super::owner::{Handle, Owner};
+use crate::{Engine, parts::{detached, within}};
+
+/// How long after SIGKILL an exit may take before the shim is given up, as in dockerd.
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(10);
+/// A call of containerd that sends a signal.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Sends a signal; without one, SIGKILL, and waits for the exit.
+    pub async fn container_kill(&self, name: &str, signal: Option<&str>) -> Result<()> {
+        let signal = signal.filter(|text| !text.is_empty()).map(signal::parse).transpose()?;
+        let handle = self.parts.container(name)?;
+        let prefix = format!("cannot kill container: {name}");
+        let work = async move {
+            handle.snapshot().may_kill().map_err(|error| error.context(&prefix))?;
+            match signal {
+                None | Some(signal::SIGKILL) => kill_and_wait(&handle).await,
+                Some(signal) => handle.run(move |owner| owner.signal(signal).boxed()).await,
+            }
+            .map_err(|error| error.context(&prefix))
+        };
+        detached(work).await
+    }
+}
+
+/// SIGKILL, and the exit; when none comes, what is left of the task is abandoned (T53).
+pub(crate) async fn kill_and_wait(handle: &Handle) -> Result<()> {
+    let mut progress = handle.progress();
+    let before = progress.borrow_and_update().exits;
+    handle.run(|owner| owner.signal(signal::SIGKILL).boxed()).await?;
+    let over = progress.wait_for(|now| now.exits > before || !now.running);
+    if tokio::time::timeout(KILL_GRACE, over).await.is_ok() {
+        return Ok(());
+    }
+    handle.run(|owner| owner.abandon().boxed()).await
+}
+
+impl Owner {
+    /// Sends a signal that was asked for, and notes what it means for restarts.
+    pub(crate) async fn signal(&mut self, number: u32) -> Result<()> {
+        let number_text = number.to_string();
+        if self.status == Status::Restarting {
+            self.cancel_restart().await?;
+            return Ok(());
+        }
+        self.snapshot().may_kill()?;
+        self.note_stop_request(number);
+        if self.status == Status::Paused {
+            self.send(number).await?;
+            self.parts.ports.runtime.resume(self.id()).await?;
+            self.status = Status::Running;
+        } else {
+            self.send(number).await?;
+        }
+        self.publish();
+        self.event("kill", &[("signal", number_text)]);
+        Ok(())
+    }
+
+    async fn send(&self, number: u32) -> Result<()> {
+        let call = self.parts.ports.runtime.kill(self.id(), None, number, false);
+        match within(SIGNAL_LIMIT, "sending the signal", call).await {
+            // The process is gone and its exit on the way.
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// dockerd's rule: any signal is a manual stop; the restart policy is off for this exit if the signal ends the
+    /// container by intent.
+    fn note_stop_request(&mut self, number: u32) {
+        self.record.manually_stopped = true;
+        let configured = &self.record.config.stop_signal;
+        let ends = number == signal::SIGKILL
+            || configured.is_empty()
+            || signal::parse(configured).is_ok_and(|stop| stop == number);
+        if ends && let Some(run) = self.record.run.as_mut() {
+            run.stop_requested = true;
+        }
+    }
+
+    /// Gives up a shim that no longer answers: what is left is ended by force, and the exit is made known.
+    pub(crate) async fn abandon(&mut self) -> Result<()> {
+        if !self.status.has_process() {
+            return Ok(());
+        }
+        tracing::warn!(container = %self.record.id, "the shim does not answer: it is given up");
+        if let Err(error) = within(KILL_GRACE, "giving the shim up", self.parts.ports.runtime.abandon_task(self.id())).await {
+            tracing::warn!(container = %self.record.id, %error, "the shim could not be ended in order");
+        }
+        let number = self.record.run.as_ref().map_or(0, |run| run.number);
+        let exit = gantry_domain::container::Exit { code: 137, at: jiff::Timestamp::now(), oom_killed: false };
+        self.exited(number, exit).await
+    }
+
+    /// Ends a container in its back-off: there is no process to signal.
+    pub(crate) async fn cancel_restart(&mut self) -> Result<()> {
+        if let Some(timer) = self.restart_timer.take() {
+            timer.abort();
+        }
+        if self.status != Status::Restarting {
+            return Err(Error::conflict(format!("container {} is not running", self.record.id)));
+        }
+        self.status = Status::Exited;
+        self.record.manually_stopped = true;
+        self.record.desired = gantry_domain::container::record::Desired::Stopped;
+        self.publish();
+        self.advance(|now| now.running = false);
+        self.save().await
+    }
+}

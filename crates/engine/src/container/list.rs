@@ -1,0 +1,177 @@
+//! `GET /containers/json`: every filter, newest first, from snapshots alone.
+
+use std::collections::BTreeSet;
+
+use gantry_domain::{
+    Digest, Error, Result,
+    container::{Snapshot, Status, port::parse_port},
+    filter::Filters,
+};
+
+use super::{ContainerDetails, ContainerList, inspect};
+use crate::Engine;
+
+const KEYS: &[&str] = &[
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
+    "since", "status", "volume",
+];
+const STATUSES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+
+impl Engine {
+    pub async fn container_list(&self, request: ContainerList) -> Result<Vec<ContainerDetails>> {
+        let chosen = self.choose(&request).await?;
+        let mut list: Vec<ContainerDetails> =
+            chosen.into_iter().map(|snapshot| inspect::details(&self.parts, snapshot)).collect();
+        if request.size {
+            for details in &mut list {
+                inspect::add_sizes(&self.parts, details).await?;
+            }
+        }
+        Ok(list)
+    }
+
+    async fn choose(&self, request: &ContainerList) -> Result<Vec<Snapshot>> {
+        let criteria = self.criteria(request).await?;
+        let mut chosen: Vec<Snapshot> =
+            self.snapshots().into_iter().filter(|snapshot| criteria.includes(snapshot)).collect();
+        if request.limit > 0 {
+            chosen.truncate(usize::try_from(request.limit).unwrap_or(usize::MAX));
+        }
+        Ok(chosen)
+    }
+
+    async fn criteria<'a>(&self, request: &'a ContainerList) -> Result<Criteria<'a>> {
+        let filters = &request.filters;
+        filters.check_keys(KEYS)?;
+        check_values(filters, "status", &STATUSES)?;
+        check_values(filters, "health", &HEALTHS)?;
+        let is_task = filters.contains("is-task") && filters.bool_or("is-task", false)?;
+        let mut exited = BTreeSet::new();
+        for text in filters.values("exited") {
+            exited.insert(text.parse::<u32>().map_err(|_| Error::invalid(format!("invalid filter 'exited=[{text}]'")))?);
+        }
+        let created = |name: &str| Ok::<_, Error>(self.parts.container(name)?.snapshot().record.created);
+        let mut before = None;
+        for name in filters.values("before").chain(request.before.as_deref().filter(|name| !name.is_empty())) {
+            before = Some(created(name)?);
+        }
+        let mut since = None;
+        for name in filters.values("since").chain(request.since.as_deref().filter(|name| !name.is_empty())) {
+            since = Some(created(name)?);
+        }
+        let mut ancestors = BTreeSet::new();
+        for name in filters.values("ancestor") {
+            ancestors.extend(self.parts.catalog.ids_of(name).await?);
+        }
+        let mut networks = BTreeSet::new();
+        for name in filters.values("network") {
+            let claims = self.parts.claims.lock();
+            networks.insert(claims.network(name).map_or_else(|_| name.to_owned(), |network| network.id.to_string()));
+        }
+        let ports = |key: &str| filters.values(key).map(parse_port).collect::<Result<Vec<_>>>();
+        let stopped_too = request.all
+            || request.limit > 0
+            || ["status", "exited", "before", "since"].iter().any(|key| filters.contains(key))
+            || before.is_some()
+            || since.is_some();
+        let wants_ancestor = filters.contains("ancestor");
+        let (publish, expose) = (ports("publish")?, ports("expose")?);
+        Ok(Criteria { filters, stopped_too, is_task, exited, before, since, wants_ancestor, ancestors, networks, publish, expose })
+    }
+}
+
+type PortRange = (u16, u16, gantry_domain::network::Protocol);
+
+/// The filters with everything looked up that they name.
+struct Criteria<'a> {
+    filters: &'a Filters,
+    stopped_too: bool,
+    is_task: bool,
+    exited: BTreeSet<u32>,
+    before: Option<jiff::Timestamp>,
+    since: Option<jiff::Timestamp>,
+    wants_ancestor: bool,
+    ancestors: BTreeSet<Digest>,
+    networks: BTreeSet<String>,
+    publish: Vec<PortRange>,
+    expose: Vec<PortRange>,
+}
+
+impl Criteria<'_> {
+    fn includes(&self, snapshot: &Snapshot) -> bool {
+        let record = &snapshot.record;
+        (self.stopped_too || snapshot.status.is_running())
+            && !self.is_task
+            && self.state_matches(snapshot)
+            && self.filters.pattern_match("id", record.id.as_str())
+            && self.name_matches(&record.name)
+            && record
+                .config
+                .labels
+                .as_ref()
+                .map_or_else(|| !self.filters.contains("label"), |labels| self.filters.labels_match("label", labels))
+            && self.before.is_none_or(|before| record.created < before)
+            && self.since.is_none_or(|since| record.created > since)
+            && (!self.wants_ancestor || record.image.id.as_ref().is_some_and(|image| self.ancestors.contains(image)))
+            && self.volume_matches(snapshot)
+            && self.network_matches(snapshot)
+            && self.ports_match(snapshot)
+            && self.filters.exact_match("isolation", &record.host_config.isolation)
+    }
+
+    fn state_matches(&self, snapshot: &Snapshot) -> bool {
+        let health = snapshot.health.as_ref().map_or("none", |health| health.status.as_str());
+        let exit = snapshot.record.run.as_ref().and_then(|run| run.exit);
+        let exited = self.exited.is_empty()
+            || (!snapshot.status.is_running()
+                && snapshot.status != Status::Created
+                && exit.is_some_and(|exit| self.exited.contains(&exit.code)));
+        self.filters.exact_match("status", snapshot.status.as_str()) && self.filters.exact_match("health", health) && exited
+    }
+
+    /// A pattern is tried on the name with and without its slash.
+    fn name_matches(&self, name: &str) -> bool {
+        self.filters.pattern_match("name", name) || self.filters.pattern_match("name", &format!("/{name}"))
+    }
+
+    fn volume_matches(&self, snapshot: &Snapshot) -> bool {
+        !self.filters.contains("volume")
+            || self.filters.values("volume").any(|wanted| {
+                let is = |text: &str| !text.is_empty() && text == wanted;
+                snapshot.record.mounts.iter().any(|point| is(&point.name) || is(&point.destination) || is(&point.source))
+            })
+    }
+
+    fn network_matches(&self, snapshot: &Snapshot) -> bool {
+        if self.networks.is_empty() {
+            return true;
+        }
+        let endpoints = snapshot.record.run.iter().flat_map(|run| run.endpoints.values());
+        let mut ids = endpoints.filter_map(|endpoint| endpoint.network_id.as_ref());
+        ids.any(|id| self.networks.contains(id.as_str()))
+            || snapshot.record.networks.keys().any(|name| self.networks.contains(name))
+    }
+
+    fn ports_match(&self, snapshot: &Snapshot) -> bool {
+        let within = |ranges: &[PortRange], port: u16, protocol| {
+            ranges.iter().any(|(first, last, wanted)| *wanted == protocol && (*first..=*last).contains(&port))
+        };
+        let published = || {
+            let ports = snapshot.record.run.iter().flat_map(|run| &run.ports);
+            ports.into_iter().any(|port| within(&self.publish, port.container_port, port.protocol))
+        };
+        let exposed = || {
+            let specs = snapshot.record.config.exposed_ports.keys();
+            specs.filter_map(|spec| parse_port(spec).ok()).any(|(port, _, protocol)| within(&self.expose, port, protocol))
+        };
+        (self.publish.is_empty() || published()) && (self.expose.is_empty() || exposed())
+    }
+}
+
+fn check_values(filters: &Filters, key: &str, accepted: &[&str]) -> Result<()> {
+    match filters.values(key).find(|value| !accepted.contains(value)) {
+        Some(value) => Err(Error::invalid(format!("invalid filter '{key}={value}'"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,153 @@
+//! What is mounted into a container: bind sources checked, volumes made, filled and held.
+
+use std::path::PathBuf;
+
+use gantry_domain::{
+    ContainerId, Error, Result,
+    container::{ContainerRecord, MountPoint},
+    event::{Event, EventType},
+    id::random_hex,
+    ports::RootRef,
+    volume::{ANONYMOUS_LABEL, VolumeRecord},
+};
+
+use crate::{parts::Parts, volume::VolumeCreate};
+
+/// The other container of a `container:<id>` mode.
+pub(crate) fn shared_with(mode: &str) -> Option<&str> {
+    mode.strip_prefix("container:")
+}
+
+/// Checks bind sources and makes volumes, so that every mount point has its source. Volumes made here and not used in
+/// the end are anonymous ones: they are given back by `give_back`.
+pub(crate) async fn resolve(parts: &Parts, id: &ContainerId, points: &mut [MountPoint]) -> Result<()> {
+    for point in points.iter_mut() {
+        match point.kind.as_str() {
+            "bind" => bind_source(parts, point).await?,
+            "volume" => volume_source(parts, id, point).await?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn bind_source(parts: &Parts, point: &MountPoint) -> Result<()> {
+    let host = &parts.ports.host;
+    if host.path_kind(&point.source).await?.is_some() {
+        return Ok(());
+    }
+    // `-v` makes a missing folder; `--mount type=bind` does not, unless asked.
+    let may_create = point
+        .spec
+        .as_ref()
+        .is_none_or(|spec| spec.bind_options.as_ref().is_some_and(|options| options.create_mountpoint));
+    if may_create {
+        return host.make_bind_source(&point.source).await;
+    }
+    Err(Error::invalid(format!(
+        "invalid mount config for type \"bind\": bind source path does not exist: {}",
+        point.source
+    )))
+}
+
+async fn volume_source(parts: &Parts, id: &ContainerId, point: &mut MountPoint) -> Result<()> {
+    let options = point.spec.as_ref().and_then(|spec| spec.volume_options.clone()).unwrap_or_default();
+    let driver = options.driver_config.unwrap_or_default();
+    let mut labels = options.labels;
+    if point.name.is_empty() {
+        point.name = random_hex();
+        point.anonymous = true;
+        labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
+    }
+    let create = VolumeCreate {
+        name: point.name.clone(),
+        driver: if driver.name.is_empty() { point.driver.clone() } else { driver.name },
+        options: Some(driver.options).filter(|options| !options.is_empty()),
+        labels: Some(labels).filter(|labels| !labels.is_empty()),
+    };
+    let volume = crate::volume::ensure(parts, create, Some(id)).await?;
+    point.source.clone_from(&volume.mountpoint);
+    point.driver = volume.driver;
+    if options.subpath.is_empty() {
+        return Ok(());
+    }
+    Err(Error::not_implemented("VolumeOptions.Subpath is not implemented by gantry yet"))
+}
+
+/// Fills empty volumes from the image.
+pub(crate) async fn copy_up(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    let wanting: Vec<&MountPoint> =
+        record.mounts.iter().filter(|point| point.kind == "volume" && !point.no_copy).collect();
+    if wanting.is_empty() {
+        return Ok(());
+    }
+    let root = RootRef::Mounts(parts.ports.runtime.root_mounts(&record.id).await?);
+    for point in wanting {
+        let volume = parts.claims.lock().volumes.get(&point.name).cloned();
+        let Some(volume) = volume else { continue };
+        parts.ports.volumes.mount(&volume, &record.id).await?;
+        let copied = parts.ports.rootfs.copy_up(&root, &point.destination, &PathBuf::from(&point.source)).await;
+        parts.ports.volumes.unmount(&volume, &record.id).await?;
+        copied?;
+    }
+    Ok(())
+}
+
+/// Removes the anonymous volumes of a container that was not made after all.
+pub(crate) async fn give_back(parts: &Parts, points: &[MountPoint]) {
+    for point in points.iter().filter(|point| point.anonymous) {
+        if let Err(error) = crate::volume::remove(parts, &point.name).await {
+            tracing::warn!(volume = %point.name, %error, "an unused volume is left");
+        }
+    }
+}
+
+fn volumes_of(parts: &Parts, record: &ContainerRecord) -> Vec<(VolumeRecord, MountPoint)> {
+    let claims = parts.claims.lock();
+    record
+        .mounts
+        .iter()
+        .filter(|point| point.kind == "volume")
+        .filter_map(|point| Some((claims.volumes.get(&point.name)?.clone(), point.clone())))
+        .collect()
+}
+
+/// Mounts the volumes of a run and says so (`mount` events).
+pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    for (volume, point) in volumes_of(parts, record) {
+        parts.ports.volumes.mount(&volume, &record.id).await?;
+        let more = [
+            ("destination", point.destination.clone()),
+            ("propagation", point.propagation.clone()),
+            ("read/write", point.rw.to_string()),
+        ];
+        publish(parts, &volume, record, "mount", &more);
+    }
+    Ok(())
+}
+
+/// Gives the volumes of a run back; errors are the last one's.
+pub(crate) async fn unmount_volumes(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    let mut result = Ok(());
+    for (volume, _) in volumes_of(parts, record) {
+        match parts.ports.volumes.unmount(&volume, &record.id).await {
+            Ok(()) => publish(parts, &volume, record, "unmount", &[]),
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+fn publish(parts: &Parts, volume: &VolumeRecord, record: &ContainerRecord, action: &str, more: &[(&str, String)]) {
+    let mut attributes: std::collections::BTreeMap<String, String> =
+        [("driver".to_owned(), volume.driver.clone()), ("container".to_owned(), record.id.to_string())].into();
+    attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    parts.events.publish(Event {
+        kind: EventType::Volume,
+        action: action.to_owned(),
+        actor_id: volume.name.clone(),
+        attributes,
+        at: jiff::Timestamp::now(),
+    });
+}
+

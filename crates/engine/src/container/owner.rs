@@ -1,0 +1,206 @@
+//! The one task that owns a container: it runs the container's verbs one after the other.
+//!
+//! A verb is a job sent to the mailbox; a client's hang-up drops only the answer. Jobs are short: what waits (for an
+//! exit, for a time) waits outside. Readers never come here, they take the snapshot.
+//!
+//! ```text
+//!  container_start ──job──►┌───────┐──snapshot──► list, inspect
+//!  container_kill  ──job──►│ Owner │──progress──► wait, stop, logs -f
+//!  supervisor: Tasks.Wait ─►└───────┘──events───► GET /events
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use gantry_domain::{
+    ContainerId, Error, ExecId, Result,
+    container::{ContainerRecord, Snapshot, Status},
+    event::{Event, EventType},
+    ports::Write,
+};
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
+};
+
+use super::attach::PendingAttach;
+use crate::parts::Parts;
+
+type Job = Box<dyn for<'a> FnOnce(&'a mut Owner) -> BoxFuture<'a, ()> + Send>;
+
+/// How far a container has come; what waiters watch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    /// Runs that ended, failed starts included.
+    pub exits: u64,
+    pub running: bool,
+    pub removed: bool,
+    pub code: u32,
+    /// Why the last start failed.
+    pub error: Option<String>,
+}
+
+/// Everybody's end of a container.
+pub(crate) struct Handle {
+    pub id: ContainerId,
+    jobs: mpsc::UnboundedSender<Job>,
+    snapshot: RwLock<Snapshot>,
+    progress: watch::Sender<Progress>,
+}
+
+impl Handle {
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.read().clone()
+    }
+
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Runs a job when those before it are done. It runs to its end even if the caller goes away.
+    pub async fn run<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Owner) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |owner| {
+            Box::pin(async move {
+                let _ = answer.send(job(owner).await);
+            })
+        });
+        self.jobs.send(job).map_err(|_| self.gone())?;
+        match answered.await {
+            Ok(result) => result,
+            Err(_) if self.progress.borrow().removed => Err(self.gone()),
+            Err(_) => Err(Error::system(format!("the engine failed at container {}: see its log", self.id))),
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::not_found(format!("No such container: {}", self.id))
+    }
+}
+
+/// The owner's own state; only its jobs see it.
+pub(crate) struct Owner {
+    pub parts: Arc<Parts>,
+    pub handle: Arc<Handle>,
+    /// The working copy; `save` makes it durable.
+    pub record: ContainerRecord,
+    pub status: Status,
+    pub pid: u32,
+    pub execs: Vec<ExecId>,
+    /// What containerd was last told, to write only what changed.
+    pub spec: Option<bytes::Bytes>,
+    /// Clients that attached before the start.
+    pub pending: Vec<PendingAttach>,
+    /// Waits for the exit of the run.
+    pub supervisor: Option<AbortHandle>,
+    /// Waits for the end of the back-off.
+    pub restart_timer: Option<AbortHandle>,
+    pub backoff: Option<Duration>,
+    /// The kernel killed a process of this run for want of memory.
+    pub out_of_memory: bool,
+    /// An API restart is under way: the exit in its middle neither removes nor restarts the container.
+    pub restarting_by_request: bool,
+    pub removed: bool,
+}
+
+impl Owner {
+    /// Starts the task and publishes the container's first snapshot. The caller puts the handle into the map.
+    pub fn spawn(parts: Arc<Parts>, record: ContainerRecord, status: Status, pid: u32) -> Arc<Handle> {
+        let (jobs, mailbox) = mpsc::unbounded_channel();
+        let last = record.run.as_ref().and_then(|run| run.exit);
+        let progress = Progress { running: status.is_running(), code: last.map_or(0, |exit| exit.code), ..Progress::default() };
+        let snapshot =
+            Snapshot { record: Arc::new(record.clone()), status, pid, health: None, execs: Arc::from(Vec::new()) };
+        let handle = Arc::new(Handle {
+            id: record.id.clone(),
+            jobs,
+            snapshot: RwLock::new(snapshot),
+            progress: watch::Sender::new(progress),
+        });
+        let owner = Self {
+            parts,
+            handle: handle.clone(),
+            record,
+            status,
+            pid,
+            execs: Vec::new(),
+            spec: None,
+            pending: Vec::new(),
+            supervisor: None,
+            restart_timer: None,
+            backoff: None,
+            out_of_memory: false,
+            restarting_by_request: false,
+            removed: false,
+        };
+        // Ends with the container, or with the process.
+        tokio::spawn(owner.live(mailbox));
+        handle
+    }
+
+    async fn live(mut self, mut mailbox: mpsc::UnboundedReceiver<Job>) {
+        while let Some(job) = mailbox.recv().await {
+            // A panic ends one job, never the container's task.
+            if std::panic::AssertUnwindSafe(job(&mut self)).catch_unwind().await.is_err() {
+                tracing::error!(container = %self.record.id, "a verb panicked");
+                self.publish();
+            }
+            if self.removed {
+                break;
+            }
+        }
+    }
+
+    pub fn id(&self) -> &ContainerId {
+        &self.record.id
+    }
+
+    /// Swaps the snapshot that readers see.
+    pub fn publish(&self) {
+        *self.handle.snapshot.write() = Snapshot {
+            record: Arc::new(self.record.clone()),
+            status: self.status,
+            pid: self.pid,
+            health: None,
+            execs: Arc::from(self.execs.clone()),
+        };
+    }
+
+    /// The snapshot as it would be published now; for the rules.
+    pub fn snapshot(&self) -> Snapshot {
+        self.handle.snapshot()
+    }
+
+    pub fn advance(&self, change: impl FnOnce(&mut Progress)) {
+        self.handle.progress.send_modify(change);
+    }
+
+    /// Makes the record durable.
+    pub async fn save(&mut self) -> Result<()> {
+        self.record.generation += 1;
+        self.parts.ports.store.commit(vec![Write::Container(Box::new(self.record.clone()))]).await
+    }
+
+    /// An event of this container, with its labels, image and name (section 3.7 of the API reference).
+    pub fn event(&self, action: impl Into<String>, more: &[(&str, String)]) {
+        self.event_at(action, more, Timestamp::now());
+    }
+
+    pub fn event_at(&self, action: impl Into<String>, more: &[(&str, String)], at: Timestamp) {
+        self.parts.events.publish(container_event(&self.record, action.into(), more, at));
+    }
+}
+
+pub(crate) fn container_event(record: &ContainerRecord, action: String, more: &[(&str, String)], at: Timestamp) -> Event {
+    let mut attributes = record.config.labels.clone().unwrap_or_default();
+    attributes.insert("image".into(), record.config.image.clone());
+    attributes.insert("name".into(), record.name.clone());
+    attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    Event { kind: EventType::Container, action, actor_id: record.id.to_string(), attributes, at }
+}

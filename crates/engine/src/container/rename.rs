@@ -1,0 +1,40 @@
+//! `POST /containers/{id}/rename`: the old name is free the moment the new one is durable.
+
+use futures::FutureExt as _;
+use gantry_domain::{Error, Result, container::name};
+
+use super::owner::Owner;
+use crate::Engine;
+
+impl Engine {
+    pub async fn container_rename(&self, typed: &str, new_name: &str) -> Result<()> {
+        if typed.is_empty() || new_name.trim_start_matches('/').is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let handle = self.parts.container(typed)?;
+        let new_name = new_name.to_owned();
+        handle.run(move |owner| async move { owner.rename(&new_name).await }.boxed()).await
+    }
+}
+
+impl Owner {
+    async fn rename(&mut self, typed: &str) -> Result<()> {
+        let allocation = |error: Error| error.context("Error when allocating new name");
+        let name = name::check(typed).map_err(allocation)?;
+        let old = self.record.name.clone();
+        if name == old {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        self.parts.claims.lock().take_name(&name, &self.record.id).map_err(allocation)?;
+        self.record.name = name.clone();
+        if let Err(error) = self.save().await {
+            self.record.name = old;
+            self.parts.claims.lock().free_name(&name, &self.record.id);
+            return Err(error);
+        }
+        self.parts.claims.lock().free_name(&old, &self.record.id);
+        self.publish();
+        self.event("rename", &[("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+}

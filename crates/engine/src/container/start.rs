@@ -1,0 +1,327 @@
+//! `POST /containers/{id}/start`: from a record to a running process.
+//!
+//! ```text
+//! rule ─► addresses, ports ─► ┬ intent durable ┐
+//!                             ├ files, stdio   ├─► clients join ─► Tasks.Create ─► Tasks.Start ─► snapshot, event, 204
+//!                             └ sandbox, spec  ┘
+//! ```
+//!
+//! Whatever fails, `tear_down` takes away what was made; every removal accepts that there is nothing.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use gantry_domain::{
+    Error, ErrorKind, GoTime, Result,
+    container::{
+        Exit, Run, Status,
+        port, restart,
+        record::Desired,
+    },
+    ports::{SandboxSetup, TaskSetup},
+};
+use jiff::Timestamp;
+
+use super::{Outcome, addresses, owner::Owner};
+use crate::{Engine, parts::{detached, within}};
+
+/// runc and the shim together; beyond it something hangs.
+const TASK_LIMIT: Duration = Duration::from_secs(120);
+
+impl Engine {
+    /// Starts a container that does not run; one that does is `Unchanged`.
+    pub async fn container_start(&self, name: &str) -> Result<Outcome> {
+        let handle = self.parts.container(name)?;
+        detached(async move { handle.run(|owner| owner.start_by_request().boxed()).await }).await
+    }
+}
+
+impl Owner {
+    async fn start_by_request(&mut self) -> Result<Outcome> {
+        if self.snapshot().may_start()? == Outcome::Unchanged {
+            return Ok(Outcome::Unchanged);
+        }
+        if let Some(timer) = self.restart_timer.take() {
+            timer.abort();
+        }
+        self.record.manually_stopped = false;
+        self.record.restart_count = 0;
+        self.backoff = None;
+        self.start().await?;
+        Ok(Outcome::Changed)
+    }
+
+    /// A start by the restart policy, when its back-off is over.
+    pub(crate) async fn start_by_policy(&mut self) -> Result<()> {
+        if self.status != Status::Restarting {
+            return Ok(());
+        }
+        self.start().await
+    }
+
+    /// Starts, or undoes and records why not.
+    pub(crate) async fn start(&mut self) -> Result<()> {
+        if self.status.has_process() {
+            return Ok(());
+        }
+        match self.try_start().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.start_failed(error).await),
+        }
+    }
+
+    async fn try_start(&mut self) -> Result<()> {
+        let run = self.reserve().await?;
+        self.record.run = Some(run);
+        self.record.desired = Desired::Running;
+        self.record.error.clear();
+        self.prepare().await?;
+        self.join_pending().await?;
+        let pid = self.create_task().await?;
+        within(TASK_LIMIT, "starting the task", self.parts.ports.runtime.start_task(&self.record.id)).await?;
+        self.running(pid);
+        Ok(())
+    }
+
+    /// Addresses and ports of the run to come; nothing is made yet but the sockets that hold the ports.
+    async fn reserve(&mut self) -> Result<Run> {
+        let mut run = Run {
+            number: self.record.runs + 1,
+            boot_id: self.parts.boot_id.clone(),
+            ..Run::default()
+        };
+        if super::mounts::shared_with(&self.record.host_config.network_mode).is_some() {
+            return Ok(run);
+        }
+        run.endpoints = addresses::reserve(&mut self.parts.claims.lock(), &self.record)
+            .map_err(|error| error.context("failed to set up container networking"))?;
+        if run.endpoints.values().any(|endpoint| endpoint.ipv4.is_some()) {
+            let default_ip = self.parts.settings.load().default_ip;
+            let wanted = port::requests(&self.record.config.exposed_ports, &self.record.host_config, default_ip)?;
+            if !wanted.is_empty() {
+                run.ports = self.parts.ports.network.reserve_ports(&self.record.id, &wanted).await.map_err(|error| {
+                    self.networking_failed(&run, error)
+                })?;
+            }
+        }
+        Ok(run)
+    }
+
+    /// dockerd's words around a failure of the network.
+    fn networking_failed(&self, run: &Run, error: Error) -> Error {
+        let endpoint = run.endpoints.values().next().map_or("", |endpoint| endpoint.endpoint_id.as_str());
+        error.with_kind(ErrorKind::System).context(format!(
+            "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({endpoint})",
+            self.record.name
+        ))
+    }
+
+    /// Everything that the task needs; what does not depend on each other goes side by side.
+    async fn prepare(&mut self) -> Result<()> {
+        let spec = self.spec().await?;
+        let files = self.files().await?;
+        let stdio = self.stdio_setup();
+        let sandbox = self.sandbox_setup()?;
+        self.record.generation += 1;
+        let intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
+        let changed_spec = (self.spec.as_ref() != Some(&spec)).then(|| spec.clone());
+        let parts = &self.parts;
+        let id = &self.record.id;
+        let make_sandbox = async {
+            match &sandbox {
+                Some(setup) => parts.ports.network.create_sandbox(setup).await.map(drop).map_err(|error| {
+                    error.with_kind(ErrorKind::System).context("failed to set up container networking")
+                }),
+                None => Ok(()),
+            }
+        };
+        let tell_spec = async {
+            match changed_spec {
+                Some(spec) => parts.ports.runtime.update_container(id, Some(spec), None).await,
+                None => Ok(()),
+            }
+        };
+        let write_files = async { if files.is_empty() { Ok(()) } else { parts.ports.files.write(id, files).await } };
+        let mounts = super::mounts::mount_volumes(parts, &self.record);
+        tokio::try_join!(
+            parts.ports.store.commit(intent),
+            make_sandbox,
+            tell_spec,
+            write_files,
+            mounts,
+            async { parts.ports.stdio.open(&stdio).await.map(drop) },
+        )?;
+        self.spec = Some(spec);
+        Ok(())
+    }
+
+    async fn create_task(&mut self) -> Result<u32> {
+        let paths = self.parts.ports.stdio.open(&self.stdio_setup()).await?;
+        let setup = TaskSetup {
+            id: self.record.id.clone(),
+            terminal: self.record.config.tty,
+            stdin: paths.stdin,
+            stdout: paths.stdout,
+            stderr: paths.stderr,
+            runtime: self.record.host_config.runtime.clone(),
+            console_size: console_size(self.record.host_config.console_size),
+        };
+        within(TASK_LIMIT, "creating the task", self.parts.ports.runtime.create_task(&setup)).await
+    }
+
+    /// The sandbox of the run: `None` where another's namespace or the host's is used.
+    pub(crate) fn sandbox_setup(&self) -> Result<Option<SandboxSetup>> {
+        let mode = &self.record.host_config.network_mode;
+        if mode == "host" || super::mounts::shared_with(mode).is_some() {
+            return Ok(None);
+        }
+        let Some(run) = &self.record.run else { return Ok(None) };
+        let claims = self.parts.claims.lock();
+        let mut endpoints = Vec::new();
+        for (name, network) in addresses::networks_of(&self.record, &claims)? {
+            if let Some(endpoint) = run.endpoints.get(&name).filter(|endpoint| endpoint.ipv4.is_some() || endpoint.ipv6.is_some())
+            {
+                endpoints.push((network, endpoint.clone()));
+            }
+        }
+        let sysctls = self.record.host_config.sysctls.iter().filter(|(key, _)| key.starts_with("net."));
+        Ok(Some(SandboxSetup {
+            id: self.record.id.clone(),
+            endpoints,
+            ports: run.ports.clone(),
+            sysctls: sysctls.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        }))
+    }
+
+    /// The process runs: make it known.
+    fn running(&mut self, pid: u32) {
+        let started = Timestamp::now();
+        self.record.runs += 1;
+        if let Some(run) = self.record.run.as_mut() {
+            run.pid = pid;
+            run.started = GoTime::from(started);
+        }
+        self.status = Status::Running;
+        self.pid = pid;
+        self.out_of_memory = false;
+        self.publish();
+        self.advance(|now| {
+            now.running = true;
+            now.error = None;
+        });
+        self.supervise();
+        self.network_events("connect");
+        self.event("start", &[]);
+        self.save_later();
+    }
+
+    /// Writes the record without making the client wait: what it adds can be read back from containerd.
+    pub(crate) fn save_later(&mut self) {
+        self.record.generation += 1;
+        let write = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
+        let store = self.parts.ports.store.clone();
+        let id = self.record.id.clone();
+        // Ends with its one write; an older generation never replaces a newer one.
+        tokio::spawn(async move {
+            if let Err(error) = store.commit(write).await {
+                tracing::warn!(container = %id, %error, "the start could not be recorded");
+            }
+        });
+    }
+
+    /// Undoes a start and records it as dockerd does: exit code 126, 127 or 128, `State.Error`.
+    async fn start_failed(&mut self, error: Error) -> Error {
+        let (code, error) = classify(error);
+        tracing::info!(container = %self.record.id, %error, "the start failed");
+        self.tear_down().await;
+        let was_restarting = self.status == Status::Restarting;
+        let exit = Exit { code, at: Timestamp::now(), oom_killed: false };
+        if let Some(run) = self.record.run.as_mut() {
+            run.exit = Some(exit);
+            run.endpoints.clear();
+            run.ports.clear();
+        } else {
+            self.record.run = Some(Run { number: self.record.runs + 1, exit: Some(exit), ..Run::default() });
+        }
+        self.record.error = error.message().to_owned();
+        self.record.desired = Desired::Stopped;
+        self.status = if self.record.runs > 0 { Status::Exited } else { Status::Created };
+        let again = was_restarting && self.policy_wants(code);
+        if again {
+            self.status = Status::Restarting;
+            self.record.desired = Desired::Running;
+        }
+        self.pid = 0;
+        self.publish();
+        let message = error.message().to_owned();
+        self.advance(|now| {
+            now.exits += 1;
+            now.running = again;
+            now.code = code;
+            now.error = Some(message);
+        });
+        if let Err(failed) = self.save().await {
+            tracing::warn!(container = %self.record.id, error = %failed, "the failed start could not be recorded");
+        }
+        if again {
+            self.run_again_later(Duration::ZERO);
+        } else if self.record.host_config.auto_remove {
+            self.remove_quietly().await;
+        }
+        error
+    }
+
+    pub(crate) fn policy_wants(&self, code: u32) -> bool {
+        let stopped = self.record.run.as_ref().is_some_and(|run| run.stop_requested);
+        restart::should_restart(&self.record.host_config.restart_policy, code, stopped, self.record.restart_count)
+    }
+}
+
+fn console_size(size: [u32; 2]) -> Option<[u32; 2]> {
+    (size != [0, 0]).then_some(size)
+}
+
+/// The exit code that dockerd gives a failed start, by runc's text (section 3.2 of the API reference, point 2).
+fn classify(error: Error) -> (u32, Error) {
+    let text = error.message();
+    let has = |needle: &str| text.contains(needle);
+    if !has("runc") && !has("OCI runtime") {
+        return (128, error);
+    }
+    if has("executable file not found") || has("no such file or directory") || has("not a directory") {
+        return (127, error.with_kind(ErrorKind::InvalidParameter));
+    }
+    if has("permission denied") {
+        return (126, error.with_kind(ErrorKind::InvalidParameter));
+    }
+    if has("is a directory") {
+        let message = format!("{text}: permission denied");
+        return (126, Error::invalid(message));
+    }
+    (128, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_127_and_the_clients_fault() {
+        let (code, error) = classify(Error::system(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+             unable to start container process: exec: \"x\": executable file not found in $PATH: unknown",
+        ));
+        assert_eq!((code, error.kind()), (127, ErrorKind::InvalidParameter));
+    }
+
+    #[test]
+    fn a_program_without_permission_is_126() {
+        let (code, _) = classify(Error::system("OCI runtime create failed: exec: \"/x\": permission denied: unknown"));
+        assert_eq!(code, 126);
+    }
+
+    #[test]
+    fn anything_else_is_128() {
+        assert_eq!(classify(Error::system("failed to set up container networking")).0, 128);
+    }
+}

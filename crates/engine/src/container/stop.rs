@@ -1,0 +1,94 @@
+//! `POST /containers/{id}/stop`: the stop signal, a time to obey it, then SIGKILL.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::FutureExt as _;
+use gantry_domain::{Result, container::{ContainerRecord, Status}, signal};
+
+use super::{Outcome, kill::kill_and_wait, owner::Handle};
+use crate::{Engine, parts::detached};
+
+/// Seconds that a container gets when nobody says otherwise.
+const DEFAULT_TIMEOUT: i64 = 10;
+/// What is left of the time when the signal could not be sent.
+const UNSENT_TIMEOUT: i64 = 2;
+
+impl Engine {
+    /// Stops a running container; one that does not run is `Unchanged`. A client's hang-up does not cut it short.
+    /// `timeout` is seconds; negative waits for ever.
+    pub async fn container_stop(&self, name: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<Outcome> {
+        let signal = signal.filter(|text| !text.is_empty()).map(signal::parse).transpose()?;
+        let handle = self.parts.container(name)?;
+        if handle.snapshot().may_stop() == Outcome::Unchanged {
+            return Ok(Outcome::Unchanged);
+        }
+        let prefix = format!("cannot stop container: {name}");
+        let work = async move { stop(&handle, signal, timeout).await.map_err(|error| error.context(prefix)) };
+        detached(work).await?;
+        Ok(Outcome::Changed)
+    }
+}
+
+/// Stops, and publishes `stop`.
+pub(crate) async fn stop(handle: &Arc<Handle>, signal: Option<u32>, timeout: Option<i64>) -> Result<()> {
+    let record = handle.snapshot().record;
+    let signal = signal.unwrap_or_else(|| stop_signal(&record));
+    let mut seconds = timeout.or(record.config.stop_timeout).unwrap_or(DEFAULT_TIMEOUT);
+    let mut progress = handle.progress();
+    let before = progress.borrow_and_update().exits;
+    if handle.snapshot().status == Status::Restarting {
+        handle.run(|owner| owner.cancel_restart().boxed()).await?;
+    } else {
+        if let Err(error) = handle.run(move |owner| owner.stop_signal(signal).boxed()).await {
+            tracing::debug!(container = %record.id, %error, "the stop signal was not sent");
+            seconds = if seconds < 0 { UNSENT_TIMEOUT } else { seconds.min(UNSENT_TIMEOUT) };
+        }
+        let over = progress.wait_for(|now| now.exits > before || !now.running);
+        let obeyed = match u64::try_from(seconds) {
+            Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), over).await.is_ok(),
+            Err(_) => over.await.is_ok(),
+        };
+        if !obeyed && handle.snapshot().status.is_running() {
+            kill_and_wait(handle).await?;
+        }
+    }
+    handle
+        .run(|owner| {
+            async move {
+                owner.event("stop", &[]);
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+}
+
+/// `Config.StopSignal`, else SIGTERM.
+pub(crate) fn stop_signal(record: &ContainerRecord) -> u32 {
+    signal::parse(&record.config.stop_signal).unwrap_or(signal::SIGTERM)
+}
+
+impl super::owner::Owner {
+    /// The signal of a stop: whatever it is, the restart policy does not apply to the exit.
+    async fn stop_signal(&mut self, number: u32) -> Result<()> {
+        if let Some(run) = self.record.run.as_mut() {
+            run.stop_requested = true;
+        }
+        self.signal(number).await
+    }
+}
+
+/// A stop because the host goes down: the restart policy stays in force for the next boot.
+pub(crate) async fn stop_for_shutdown(handle: &Arc<Handle>) -> Result<()> {
+    stop(handle, None, None).await?;
+    handle
+        .run(|owner| {
+            async move {
+                owner.record.manually_stopped = false;
+                owner.save().await
+            }
+            .boxed()
+        })
+        .await
+}

@@ -1,0 +1,23 @@
+//! `GET /containers/{id}/top`: the host's `ps` of the container's processes.
+
+use gantry_domain::{Error, Result};
+
+use super::ContainerTop;
+use crate::Engine;
+
+impl Engine {
+    pub async fn container_top(&self, name: &str, ps_args: &str) -> Result<ContainerTop> {
+        let handle = self.parts.container(name)?;
+        handle.snapshot().may_top()?;
+        let args = if ps_args.trim().is_empty() { "-ef" } else { ps_args };
+        let pids = self.parts.ports.runtime.pids(&handle.id).await?;
+        let pids: Vec<u32> = pids.into_iter().map(|process| process.pid).collect();
+        if pids.is_empty() {
+            return Err(Error::conflict(format!("container {} is not running", handle.id)));
+        }
+        let (titles, processes) = self.parts.ports.host.ps(&pids, args).await?;
+        let record = handle.snapshot().record;
+        self.parts.events.publish(super::owner::container_event(&record, "top".into(), &[], jiff::Timestamp::now()));
+        Ok(ContainerTop { titles, processes })
+    }
+}

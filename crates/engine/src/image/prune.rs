@@ -1,0 +1,40 @@
+//! `POST /images/prune`: images without a name, or all that no container uses.
+
+use gantry_domain::{Error, Result, event::EventType, filter::Filters};
+
+use super::{ImageList, ImagesPruned, delete::prune_one, list::{prune_labels_match, until}};
+use crate::Engine;
+
+impl Engine {
+    pub async fn image_prune(&self, filters: &Filters) -> Result<ImagesPruned> {
+        filters.check_keys(&["dangling", "label", "label!", "until"])?;
+        let dangling_only = filters.bool_or("dangling", true)?;
+        let until = until(filters)?;
+        let _one = self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
+        let before = self.parts.catalog.total_size().await?;
+        let mut pruned = ImagesPruned::default();
+        for image in self.image_list(ImageList::default()).await? {
+            let created = image.image.as_ref().and_then(|image| image.config.created).and_then(|created| created.0);
+            let labels = image.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
+            let chosen = image.containers == 0
+                && (!dangling_only || image.repo_tags.is_empty())
+                && until.is_none_or(|until| created.is_some_and(|created| created < until))
+                && prune_labels_match(filters, &labels);
+            if !chosen {
+                continue;
+            }
+            let names = image.repo_tags.iter().map(String::as_str);
+            let targets: Vec<&str> = if image.repo_tags.is_empty() { vec![image.id.as_str()] } else { names.collect() };
+            for target in targets {
+                match prune_one(&self.parts, target).await {
+                    Ok(lines) => pruned.deleted.extend(lines),
+                    Err(error) => tracing::info!(image = target, %error, "not pruned"),
+                }
+            }
+        }
+        let after = self.parts.catalog.total_size().await?;
+        pruned.reclaimed = u64::try_from(before - after).unwrap_or(0);
+        crate::system::prune_event(&self.parts, EventType::Image, pruned.reclaimed);
+        Ok(pruned)
+    }
+}

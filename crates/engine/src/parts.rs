@@ -1,0 +1,161 @@
+//! What the engine is made of: its ports, its configuration, and what it keeps in memory.
+
+use std::{collections::HashMap, sync::Arc, time::{Duration, Instant}};
+
+use arc_swap::ArcSwap;
+use gantry_domain::{
+    ContainerId, Result,
+    container::Snapshot,
+    engine_id::EngineId,
+    ports::{
+        ContainerFiles, ExecFiles, Facts, HostFacts, ImageStore, Network, RootFs, Runtime, Stdio, Store, Volumes,
+    },
+    settings::Settings,
+};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    claims::Claims,
+    container::owner::Handle,
+    events::EventBus,
+    exec::table::ExecTable,
+    image::Catalog,
+};
+
+/// The outside, one adapter each.
+#[derive(Clone)]
+pub struct Ports {
+    pub runtime: Arc<dyn Runtime>,
+    pub stdio: Arc<dyn Stdio>,
+    pub store: Arc<dyn Store>,
+    pub images: Arc<dyn ImageStore>,
+    pub network: Arc<dyn Network>,
+    pub files: Arc<dyn ContainerFiles>,
+    pub execs: Arc<dyn ExecFiles>,
+    pub volumes: Arc<dyn Volumes>,
+    pub rootfs: Arc<dyn RootFs>,
+    pub host: Arc<dyn HostFacts>,
+}
+
+/// The container engine. Cheap to clone; all clones are one engine.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) parts: Arc<Parts>,
+}
+
+pub(crate) struct Parts {
+    pub id: EngineId,
+    pub ports: Ports,
+    pub settings: ArcSwap<Settings>,
+    pub events: EventBus,
+    pub containers: RwLock<HashMap<ContainerId, Arc<Handle>>>,
+    /// Names, volumes, networks, addresses, images in use. Held for a few lines, never across an await.
+    pub claims: Mutex<Claims>,
+    pub catalog: Catalog,
+    pub execs: ExecTable,
+    /// passwd and group files of images by chain id; an image never changes.
+    pub users: Mutex<HashMap<String, Arc<crate::container::UserFiles>>>,
+    /// Facts of the host for checks of requests; `/info` reads them anew.
+    facts: Mutex<Option<(Instant, Arc<Facts>)>>,
+    /// One prune of a kind at a time, as in dockerd.
+    pub pruning: tokio::sync::Mutex<()>,
+    /// What recovery and the sweeps found, for `/info`.
+    pub warnings: Mutex<Vec<String>>,
+    pub boot_id: String,
+}
+
+/// How old facts may be that a request is checked against.
+const FACTS_AGE: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// The configuration; read once by each operation.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.parts.settings.load_full()
+    }
+
+    /// The engine's own id, `/info` `ID`.
+    pub fn id(&self) -> &EngineId {
+        &self.parts.id
+    }
+
+    /// A picture of every container, newest first. Never waits.
+    pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
+        self.parts.snapshots()
+    }
+}
+
+impl Parts {
+    pub fn new(id: EngineId, ports: Ports, settings: Settings, events: EventBus) -> Self {
+        let boot_id = ports.host.boot_id();
+        Self {
+            id,
+            catalog: Catalog::new(ports.images.clone()),
+            ports,
+            settings: ArcSwap::from_pointee(settings),
+            events,
+            containers: RwLock::default(),
+            claims: Mutex::default(),
+            execs: ExecTable::default(),
+            users: Mutex::default(),
+            facts: Mutex::default(),
+            pruning: tokio::sync::Mutex::default(),
+            warnings: Mutex::default(),
+            boot_id,
+        }
+    }
+
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let mut all: Vec<Snapshot> = self.containers.read().values().map(|handle| handle.snapshot()).collect();
+        all.sort_by(|a, b| b.record.created.cmp(&a.record.created).then_with(|| a.record.id.cmp(&b.record.id)));
+        all
+    }
+
+    /// The container a client means, in Docker's order of look-up.
+    pub fn container(&self, typed: &str) -> Result<Arc<Handle>> {
+        let containers = self.containers.read();
+        if let Some(handle) = containers.get(typed) {
+            return Ok(handle.clone());
+        }
+        let snapshots: Vec<Snapshot> = containers.values().map(|handle| handle.snapshot()).collect();
+        let names = snapshots.iter().map(|snapshot| (&snapshot.record.id, snapshot.record.name.as_str()));
+        let id = gantry_domain::container::access::resolve(typed, names)?;
+        Ok(containers[id].clone())
+    }
+
+    /// Facts of the host, at most half a minute old.
+    pub async fn facts(&self) -> Arc<Facts> {
+        if let Some((at, facts)) = self.facts.lock().as_ref()
+            && at.elapsed() < FACTS_AGE
+        {
+            return facts.clone();
+        }
+        let facts = Arc::new(self.ports.host.facts().await);
+        *self.facts.lock() = Some((Instant::now(), facts.clone()));
+        facts
+    }
+
+    /// Says something in `/info` Warnings, once.
+    pub fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+}
+
+/// Runs work that a client's hang-up must not cut short (section 3.0 of the API reference, point 18).
+pub(crate) async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(failed) => Err(gantry_domain::Error::system(format!("the operation ended unexpectedly: {failed}"))),
+    }
+}
+
+/// A step that must not hang a container for ever (T53).
+pub(crate) async fn within<T>(limit: Duration, what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(done) => done,
+        Err(_) => Err(gantry_domain::Error::system(format!("{what} did not end within {} seconds", limit.as_secs()))),
+    }
+}

@@ -1,0 +1,37 @@
+//! `GET /system/df`: what images, containers and volumes hold on the disk.
+
+use gantry_domain::Result;
+
+use super::{DiskUsage, DiskUsageKinds, VolumeUsage};
+use crate::{Engine, container::ContainerList, image::ImageList};
+
+impl Engine {
+    pub async fn system_df(&self, kinds: DiskUsageKinds) -> Result<DiskUsage> {
+        let mut usage = DiskUsage { build_cache: kinds.build_cache, ..DiskUsage::default() };
+        if kinds.images {
+            usage.layers_size = self.parts.catalog.total_size().await?;
+            usage.images = Some(self.image_list(ImageList { shared_size: true, ..ImageList::default() }).await?);
+        }
+        if kinds.containers {
+            let all = ContainerList { all: true, size: true, ..ContainerList::default() };
+            usage.containers = Some(self.container_list(all).await?);
+        }
+        if kinds.volumes {
+            usage.volumes = Some(self.volume_usage().await?);
+        }
+        Ok(usage)
+    }
+
+    async fn volume_usage(&self) -> Result<Vec<VolumeUsage>> {
+        let volumes: Vec<_> = {
+            let claims = self.parts.claims.lock();
+            claims.volumes.values().map(|volume| (volume.clone(), claims.volume_users(&volume.name).len())).collect()
+        };
+        let mut usage = Vec::with_capacity(volumes.len());
+        for (volume, references) in volumes {
+            let size = self.parts.ports.volumes.usage(&volume).await? as i64;
+            usage.push(VolumeUsage { volume, size, references: references as i64 });
+        }
+        Ok(usage)
+    }
+}

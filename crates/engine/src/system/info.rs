@@ -1,0 +1,52 @@
+//! `GET /info` and `GET /version`.
+
+use gantry_domain::{Result, container::Status};
+
+use super::{SystemInfo, SystemVersion, count};
+use crate::Engine;
+
+impl Engine {
+    /// Never fails for a partial problem: it becomes a warning.
+    pub async fn system_info(&self) -> Result<SystemInfo> {
+        let parts = &self.parts;
+        let settings = parts.settings.load_full();
+        let facts = parts.ports.host.facts().await;
+        let snapshots = self.snapshots();
+        let mut warnings = settings.warnings.clone();
+        warnings.extend(facts.warnings.clone());
+        warnings.extend(parts.ports.store.warnings());
+        warnings.extend(parts.ports.network.warnings());
+        warnings.extend(parts.warnings.lock().clone());
+        let versions = parts.ports.runtime.versions().await.unwrap_or_else(|error| {
+            warnings.push(format!("WARNING: containerd does not answer: {error}"));
+            Default::default()
+        });
+        let images = parts.catalog.count().await.unwrap_or_else(|error| {
+            warnings.push(format!("WARNING: the image store does not answer: {error}"));
+            0
+        });
+        Ok(SystemInfo {
+            id: parts.id.to_string(),
+            settings,
+            facts,
+            versions,
+            containers_running: count(&snapshots, |status| matches!(status, Status::Running | Status::Restarting)),
+            containers_paused: count(&snapshots, |status| status == Status::Paused),
+            containers_stopped: count(&snapshots, |status| !status.is_running()),
+            images,
+            warnings,
+            event_listeners: parts.events.listeners() as i64,
+            now: jiff::Timestamp::now(),
+        })
+    }
+
+    /// Answers even while containerd is away: its component is then empty.
+    pub async fn system_version(&self) -> Result<SystemVersion> {
+        Ok(SystemVersion {
+            settings: self.settings(),
+            facts: self.parts.facts().await.as_ref().clone(),
+            versions: self.parts.ports.runtime.versions().await.unwrap_or_default(),
+            init_version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! `POST /volumes/create`: idempotent by name.
+
+use std::collections::BTreeMap;
+
+use gantry_domain::{
+    ContainerId, Error, Result,
+    event::{Event, EventType},
+    id::random_hex,
+    ports::Write,
+    volume::{ANONYMOUS_LABEL, VolumeRecord},
+};
+use jiff::Timestamp;
+
+use super::VolumeCreate;
+use crate::{Engine, parts::{Parts, detached}};
+
+impl Engine {
+    pub async fn volume_create(&self, mut request: VolumeCreate) -> Result<VolumeRecord> {
+        if request.name.is_empty() {
+            request.name = random_hex();
+            request.labels.get_or_insert_default().insert(ANONYMOUS_LABEL.to_owned(), String::new());
+        }
+        let parts = self.parts.clone();
+        detached(async move { ensure(&parts, request, None).await }).await
+    }
+}
+
+/// The volume of this name, made if it is not there; `user` claims it in the same step.
+pub(crate) async fn ensure(parts: &Parts, request: VolumeCreate, user: Option<&ContainerId>) -> Result<VolumeRecord> {
+    check_name(&request.name)?;
+    let driver = if request.driver.is_empty() { "local".to_owned() } else { request.driver };
+    if driver != "local" {
+        return Err(Error::not_found(format!(
+            "create {}: error looking up volume plugin {driver}: plugin \"{driver}\" not found",
+            request.name
+        )));
+    }
+    check_options(request.options.as_ref())?;
+    if let Some(found) = claim(parts, &request.name, &driver, user)? {
+        return Ok(found);
+    }
+    let mut volume = VolumeRecord {
+        schema: gantry_domain::container::record::SCHEMA,
+        generation: 1,
+        name: request.name,
+        driver,
+        created: Timestamp::now(),
+        mountpoint: String::new(),
+        options: request.options,
+        labels: request.labels,
+    };
+    let made = async {
+        volume.mountpoint = parts.ports.volumes.create(&volume).await?.to_string_lossy().into_owned();
+        parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await
+    };
+    if let Err(error) = made.await {
+        let undone = parts.ports.volumes.remove(&volume.name).await;
+        if let Err(undo) = undone {
+            tracing::warn!(volume = %volume.name, error = %undo, "half a volume is left");
+        }
+        return Err(error);
+    }
+    {
+        let mut claims = parts.claims.lock();
+        if let Some(user) = user {
+            claims.use_volume(&volume.name, user);
+        }
+        // Two creates of one name at once made the same folder; the first record stands.
+        volume = claims.volumes.entry(volume.name.clone()).or_insert(volume).clone();
+    }
+    publish(parts, &volume, "create");
+    Ok(volume)
+}
+
+fn claim(parts: &Parts, name: &str, driver: &str, user: Option<&ContainerId>) -> Result<Option<VolumeRecord>> {
+    let mut claims = parts.claims.lock();
+    let Some(found) = claims.volumes.get(name).cloned() else { return Ok(None) };
+    if found.driver != driver {
+        return Err(Error::conflict(format!(
+            "create {name}: driver '{}' already has volume '{name}': volume name must be unique",
+            found.driver
+        )));
+    }
+    if let Some(user) = user {
+        claims.use_volume(name, user);
+    }
+    Ok(Some(found))
+}
+
+pub(crate) fn publish(parts: &Parts, volume: &VolumeRecord, action: &str) {
+    parts.events.publish(Event {
+        kind: EventType::Volume,
+        action: action.to_owned(),
+        actor_id: volume.name.clone(),
+        attributes: BTreeMap::from([("driver".to_owned(), volume.driver.clone())]),
+        at: Timestamp::now(),
+    });
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let mut characters = name.chars();
+    let first = characters.next().is_some_and(|c| c.is_ascii_alphanumeric());
+    let rest = name.len() >= 2 && characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    if name.len() == 1 {
+        return Err(Error::invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
+    }
+    if first && rest && name.len() <= 255 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" \
+         are allowed. If you intended to pass a host directory, use absolute path"
+    )))
+}
+
+fn check_options(options: Option<&BTreeMap<String, String>>) -> Result<()> {
+    let Some(options) = options else { return Ok(()) };
+    if let Some(unknown) = options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device" | "size")) {
+        return Err(Error::invalid(format!("invalid option: \"{unknown}\"")));
+    }
+    if options.contains_key("size") {
+        return Err(Error::invalid("quota size requested but no quota support"));
+    }
+    if options.is_empty() {
+        return Ok(());
+    }
+    if options.get("type").is_none_or(String::is_empty) && !options.get("o").is_some_and(|o| o.contains("bind")) {
+        return Err(Error::invalid("missing required option: \"type\""));
+    }
+    if options.get("device").is_none_or(String::is_empty) {
+        return Err(Error::invalid("missing required option: \"device\""));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_no_volume_name() {
+        let error = check_name("a/b").expect_err("a path");
+        assert!(error.message().starts_with("create a/b: \"a/b\" includes invalid characters for a local volume name"));
+        assert!(check_name("data").is_ok());
+        assert!(check_name("..").is_err());
+    }
+}
