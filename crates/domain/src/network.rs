@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::NetworkId;
 
+pub mod hosts;
 pub mod ipam;
+pub mod resolv;
 
 /// What the store keeps of a network. The predefined three (`bridge`, `host`, `none`) are made at the first start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

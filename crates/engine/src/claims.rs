@@ -45,6 +45,11 @@ impl Claims {
         self.names.contains_key(name)
     }
 
+    /// Whether a container of this id has a name: it has from the first step of its making on.
+    pub fn is_being_made(&self, id: &ContainerId) -> bool {
+        self.names.values().any(|owner| owner == id)
+    }
+
     pub fn use_volume(&mut self, name: &str, id: &ContainerId) {
         self.volume_users.entry(name.to_owned()).or_default().insert(id.clone());
     }
@@ -112,7 +117,8 @@ impl Claims {
         if let Some(found) = self.networks.values().find(|network| network.name == typed) {
             return Ok(found);
         }
-        let mut matches = self.networks.values().filter(|network| !typed.is_empty() && network.id.as_str().starts_with(typed));
+        let mut matches =
+            self.networks.values().filter(|network| !typed.is_empty() && network.id.as_str().starts_with(typed));
         match (matches.next(), matches.count()) {
             (Some(found), 0) => Ok(found),
             (Some(_), more) => Err(Error::invalid(format!(
@@ -138,7 +144,8 @@ impl AddressRange {
         pools.iter().find_map(|pool| {
             let subnet: ipnet::Ipv4Net = pool.subnet.parse().ok()?;
             let range = pool.ip_range.parse().unwrap_or(subnet);
-            let mut reserved: HashSet<Ipv4Addr> = pool.aux_address.values().filter_map(|text| text.parse().ok()).collect();
+            let mut reserved: HashSet<Ipv4Addr> =
+                pool.aux_address.values().filter_map(|text| text.parse().ok()).collect();
             reserved.extend(pool.gateway.parse::<Ipv4Addr>().ok());
             Some(Self { subnet, range, reserved })
         })

@@ -15,6 +15,7 @@ mod names;
 pub(crate) mod owner;
 mod pause;
 mod prune;
+mod rejoin;
 mod rename;
 mod resize;
 mod restart;
@@ -25,19 +26,22 @@ mod users;
 mod wait;
 
 use gantry_domain::{
-    ContainerId,
+    ContainerId, Result,
     container::{Config, HostConfig, NetworkingConfig, Snapshot, validate::ApiVersion},
     filter::Filters,
     image::Descriptor,
+    log::LogBatch,
     platform::Platform,
     ports::{BoxStream, ByteSink, OutputChunk},
-    Result,
-    log::LogBatch,
 };
 
+pub(crate) use addresses::retake;
+pub(crate) use exit::UNSEEN;
+pub(crate) use files::exec_process;
 pub use gantry_domain::container::state::Outcome;
+pub(crate) use owner::container_event;
 pub(crate) use stop::stop_for_shutdown;
-pub(crate) use users::UserFiles;
+pub(crate) use users::{UserFiles, of_exec as exec_user};
 
 /// `POST /containers/create`.
 #[derive(Debug, Clone)]

@@ -150,7 +150,8 @@ fn matches(filters: &Filters, event: &Event) -> bool {
             return true;
         }
         let from = event.attributes.get("image").map_or("", String::as_str);
-        let candidates = [event.actor_id.as_str(), name, from, without_tag(&event.actor_id), without_tag(name), without_tag(from)];
+        let candidates =
+            [event.actor_id.as_str(), name, from, without_tag(&event.actor_id), without_tag(name), without_tag(from)];
         candidates.iter().any(|candidate| !candidate.is_empty() && filters.exact_match("image", candidate))
     };
     action_matches()

@@ -36,3 +36,19 @@ pub struct ExecDetails {
     pub entrypoint: String,
     pub arguments: Vec<String>,
 }
+
+pub(crate) use start::supervise;
+
+/// An exec's event, as a container's with `execID`.
+pub(crate) fn publish(
+    parts: &crate::parts::Parts,
+    record: &gantry_domain::container::ContainerRecord,
+    action: String,
+    exec: &ExecId,
+    code: Option<u32>,
+) {
+    let mut more = vec![("execID", exec.to_string())];
+    more.extend(code.map(|code| ("exitCode", code.to_string())));
+    let event = crate::container::container_event(record, action, &more, jiff::Timestamp::now());
+    parts.events.publish(event);
+}

@@ -85,7 +85,11 @@ pub struct ImageImport {
 /// What load tells while it runs; the API makes Docker's progress lines of it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LoadMessage {
-    Layer { id: String, current: u64, total: u64 },
+    Layer {
+        id: String,
+        current: u64,
+        total: u64,
+    },
     /// `Loaded image: busybox:latest`.
     LoadedName(String),
     /// `Loaded image ID: sha256:…`.

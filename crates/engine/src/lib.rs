@@ -15,5 +15,6 @@ mod sweep;
 pub mod system;
 pub mod volume;
 
-pub use events::EventBus;
+pub use events::{EventBus, EventQuery};
 pub use parts::{Engine, Ports};
+pub use recover::{Recovery, Start};

@@ -1,26 +1,22 @@
 //! What the engine is made of: its ports, its configuration, and what it keeps in memory.
 
-use std::{collections::HashMap, sync::Arc, time::{Duration, Instant}};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use gantry_domain::{
     ContainerId, Result,
     container::Snapshot,
     engine_id::EngineId,
-    ports::{
-        ContainerFiles, ExecFiles, Facts, HostFacts, ImageStore, Network, RootFs, Runtime, Stdio, Store, Volumes,
-    },
+    ports::{ContainerFiles, ExecFiles, Facts, HostFacts, ImageStore, Network, RootFs, Runtime, Stdio, Store, Volumes},
     settings::Settings,
 };
 use parking_lot::{Mutex, RwLock};
 
-use crate::{
-    claims::Claims,
-    container::owner::Handle,
-    events::EventBus,
-    exec::table::ExecTable,
-    image::Catalog,
-};
+use crate::{claims::Claims, container::owner::Handle, events::EventBus, exec::table::ExecTable, image::Catalog};
 
 /// The outside, one adapter each.
 #[derive(Clone)]

@@ -13,11 +13,7 @@ use crate::claims::{AddressRange, Claims};
 
 /// The networks a container is in, by the name it was asked under.
 pub(crate) fn networks_of(record: &ContainerRecord, claims: &Claims) -> Result<Vec<(String, NetworkRecord)>> {
-    record
-        .networks
-        .keys()
-        .map(|name| Ok((name.clone(), claims.network(name)?.clone())))
-        .collect()
+    record.networks.keys().map(|name| Ok((name.clone(), claims.network(name)?.clone()))).collect()
 }
 
 /// Takes an address in each network that gives addresses. `previous` is the run before: its address is taken again
@@ -37,12 +33,15 @@ pub(crate) fn reserve(claims: &mut Claims, record: &ContainerRecord) -> Result<B
     Ok(endpoints)
 }
 
-fn endpoint(claims: &mut Claims, record: &ContainerRecord, name: &str, network: &NetworkRecord, index: usize) -> Result<Endpoint> {
-    let mut endpoint = Endpoint {
-        network_id: Some(network.id.clone()),
-        endpoint_id: random_hex(),
-        ..Endpoint::default()
-    };
+fn endpoint(
+    claims: &mut Claims,
+    record: &ContainerRecord,
+    name: &str,
+    network: &NetworkRecord,
+    index: usize,
+) -> Result<Endpoint> {
+    let mut endpoint =
+        Endpoint { network_id: Some(network.id.clone()), endpoint_id: random_hex(), ..Endpoint::default() };
     let Some(range) = AddressRange::of(network) else { return Ok(endpoint) };
     let wanted = &record.networks[name];
     let address = address(claims, record, name, network, &range)?;

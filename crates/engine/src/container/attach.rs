@@ -15,7 +15,10 @@ use gantry_domain::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Attached, ContainerAttach, owner::{Handle, Owner}};
+use super::{
+    Attached, ContainerAttach,
+    owner::{Handle, Owner},
+};
 use crate::Engine;
 
 /// Chunks of input that a client may send before the container starts.
@@ -50,14 +53,24 @@ impl Engine {
             Some(history) => Box::pin(history.chain(live_output)) as BoxStream<_>,
             None => live_output,
         };
-        Ok(Attached { id: record.id.clone(), terminal: record.config.tty, output, stdin: stdin.filter(|_| request.stdin) })
+        Ok(Attached {
+            id: record.id.clone(),
+            terminal: record.config.tty,
+            output,
+            stdin: stdin.filter(|_| request.stdin),
+        })
     }
 
     /// The client typed the detach keys: the container goes on.
     pub fn container_detached(&self, id: &ContainerId) {
         if let Ok(handle) = self.parts.container(id.as_str()) {
             let record = handle.snapshot().record;
-            self.parts.events.publish(super::owner::container_event(&record, "detach".into(), &[], jiff::Timestamp::now()));
+            self.parts.events.publish(super::owner::container_event(
+                &record,
+                "detach".into(),
+                &[],
+                jiff::Timestamp::now(),
+            ));
         }
     }
 
@@ -154,7 +167,8 @@ fn later(request: AttachRequest, joining: oneshot::Receiver<AttachStreams>) -> J
         };
         Box::pin(WithPump { output: streams.output, pump: AbortOnDrop(tokio::spawn(pump)) }) as BoxStream<_>
     };
-    let sink = tokio_util::sync::PollSender::new(early).sink_map_err(|_| Error::cancelled("the container does not read its input"));
+    let sink = tokio_util::sync::PollSender::new(early)
+        .sink_map_err(|_| Error::cancelled("the container does not read its input"));
     Joined {
         log_position: None,
         output: Box::pin(output.flatten_stream()),
@@ -180,7 +194,10 @@ impl Drop for AbortOnDrop {
 impl futures::Stream for WithPump {
     type Item = Result<OutputChunk>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
         self.output.poll_next_unpin(context)
     }
 }

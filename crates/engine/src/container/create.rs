@@ -13,7 +13,11 @@ use gantry_domain::{
 use jiff::Timestamp;
 
 use super::{ContainerCreate, ContainerCreated, mounts, names, owner::Owner};
-use crate::{Engine, image::Resolved, parts::{Parts, detached}};
+use crate::{
+    Engine,
+    image::Resolved,
+    parts::{Parts, detached},
+};
 
 impl Engine {
     /// Makes a container that does not run yet. A client's hang-up does not cut it short.
@@ -171,7 +175,9 @@ fn check_networks(parts: &Parts, networks: &BTreeMap<String, EndpointSettings>) 
             return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
         }
         if network.predefined && settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
-            return Err(Error::invalid("network-scoped alias is supported only for containers in user defined networks"));
+            return Err(Error::invalid(
+                "network-scoped alias is supported only for containers in user defined networks",
+            ));
         }
     }
     Ok(())

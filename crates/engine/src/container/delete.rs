@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use gantry_domain::{
-    Error, Result,
-    container::Status,
-    ports::Write,
-};
+use gantry_domain::{Error, Result, container::Status, ports::Write};
 
 use super::{ContainerDelete, kill::kill_and_wait, owner::Owner};
-use crate::{Engine, parts::{detached, within}};
+use crate::{
+    Engine,
+    parts::{detached, within},
+};
 
 /// Each step of a removal; a step that hangs is left for the reconciliation.
 const STEP_LIMIT: Duration = Duration::from_secs(15);

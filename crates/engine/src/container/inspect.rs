@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry_domain::{
-    Result,
+    ContainerId, Result,
     container::{ContainerRecord, EndpointSettings, Snapshot, record::Endpoint},
 };
 
@@ -24,10 +24,11 @@ impl Engine {
 /// What list and inspect show, without sizes. Never waits.
 pub(crate) fn details(parts: &Parts, snapshot: Snapshot) -> ContainerDetails {
     let record = &snapshot.record;
-    let files = parts.ports.files.path(files_owner(record).as_str());
+    let files = parts.ports.files.path(&files_owner(record));
     let path = |name: &str| files.join(name).to_string_lossy().into_owned();
     let has_process = snapshot.status.has_process();
-    let own_sandbox = record.host_config.network_mode != "host" && shared_with(&record.host_config.network_mode).is_none();
+    let own_sandbox =
+        record.host_config.network_mode != "host" && shared_with(&record.host_config.network_mode).is_none();
     let exec_root = parts.settings.load().exec_root.clone();
     ContainerDetails {
         image_shown: parts.catalog.shown_as(&record.config.image, record.image.id.as_ref()),
@@ -38,7 +39,11 @@ pub(crate) fn details(parts: &Parts, snapshot: Snapshot) -> ContainerDetails {
         hostname_path: path("hostname"),
         resolv_conf_path: path("resolv.conf"),
         sandbox_id: if has_process && own_sandbox { record.id.to_string() } else { String::new() },
-        sandbox_key: if has_process && own_sandbox { format!("{exec_root}/netns/{}", record.id) } else { String::new() },
+        sandbox_key: if has_process && own_sandbox {
+            format!("{exec_root}/netns/{}", record.id)
+        } else {
+            String::new()
+        },
         networks: networks(parts, record, has_process),
         apparmor_profile: String::new(),
         snapshot,
@@ -46,8 +51,10 @@ pub(crate) fn details(parts: &Parts, snapshot: Snapshot) -> ContainerDetails {
 }
 
 /// Whose `hosts`, `hostname` and `resolv.conf` a container uses: its own, or those of the one whose network it shares.
-pub(crate) fn files_owner(record: &ContainerRecord) -> String {
-    shared_with(&record.host_config.network_mode).map_or_else(|| record.id.to_string(), str::to_owned)
+pub(crate) fn files_owner(record: &ContainerRecord) -> ContainerId {
+    // Create has put the full id in place of what was typed.
+    let other = shared_with(&record.host_config.network_mode).and_then(|id| ContainerId::parse(id).ok());
+    other.unwrap_or_else(|| record.id.clone())
 }
 
 fn networks(parts: &Parts, record: &ContainerRecord, running: bool) -> BTreeMap<String, EndpointSettings> {

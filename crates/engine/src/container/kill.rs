@@ -6,7 +6,10 @@ use futures::FutureExt as _;
 use gantry_domain::{Error, Result, container::Status, signal};
 
 use super::owner::{Handle, Owner};
-use crate::{Engine, parts::{detached, within}};
+use crate::{
+    Engine,
+    parts::{detached, within},
+};
 
 /// How long after SIGKILL an exit may take before the shim is given up, as in dockerd.
 pub(crate) const KILL_GRACE: Duration = Duration::from_secs(10);
@@ -93,7 +96,9 @@ impl Owner {
             return Ok(());
         }
         tracing::warn!(container = %self.record.id, "the shim does not answer: it is given up");
-        if let Err(error) = within(KILL_GRACE, "giving the shim up", self.parts.ports.runtime.abandon_task(self.id())).await {
+        if let Err(error) =
+            within(KILL_GRACE, "giving the shim up", self.parts.ports.runtime.abandon_task(self.id())).await
+        {
             tracing::warn!(container = %self.record.id, %error, "the shim could not be ended in order");
         }
         let number = self.record.run.as_ref().map_or(0, |run| run.number);

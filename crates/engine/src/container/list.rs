@@ -12,8 +12,21 @@ use super::{ContainerDetails, ContainerList, inspect};
 use crate::Engine;
 
 const KEYS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
-    "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATUSES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
@@ -49,7 +62,8 @@ impl Engine {
         let is_task = filters.contains("is-task") && filters.bool_or("is-task", false)?;
         let mut exited = BTreeSet::new();
         for text in filters.values("exited") {
-            exited.insert(text.parse::<u32>().map_err(|_| Error::invalid(format!("invalid filter 'exited=[{text}]'")))?);
+            exited
+                .insert(text.parse::<u32>().map_err(|_| Error::invalid(format!("invalid filter 'exited=[{text}]'")))?);
         }
         let created = |name: &str| Ok::<_, Error>(self.parts.container(name)?.snapshot().record.created);
         let mut before = None;
@@ -77,7 +91,19 @@ impl Engine {
             || since.is_some();
         let wants_ancestor = filters.contains("ancestor");
         let (publish, expose) = (ports("publish")?, ports("expose")?);
-        Ok(Criteria { filters, stopped_too, is_task, exited, before, since, wants_ancestor, ancestors, networks, publish, expose })
+        Ok(Criteria {
+            filters,
+            stopped_too,
+            is_task,
+            exited,
+            before,
+            since,
+            wants_ancestor,
+            ancestors,
+            networks,
+            publish,
+            expose,
+        })
     }
 }
 
@@ -127,7 +153,9 @@ impl Criteria<'_> {
             || (!snapshot.status.is_running()
                 && snapshot.status != Status::Created
                 && exit.is_some_and(|exit| self.exited.contains(&exit.code)));
-        self.filters.exact_match("status", snapshot.status.as_str()) && self.filters.exact_match("health", health) && exited
+        self.filters.exact_match("status", snapshot.status.as_str())
+            && self.filters.exact_match("health", health)
+            && exited
     }
 
     /// A pattern is tried on the name with and without its slash.
@@ -139,7 +167,11 @@ impl Criteria<'_> {
         !self.filters.contains("volume")
             || self.filters.values("volume").any(|wanted| {
                 let is = |text: &str| !text.is_empty() && text == wanted;
-                snapshot.record.mounts.iter().any(|point| is(&point.name) || is(&point.destination) || is(&point.source))
+                snapshot
+                    .record
+                    .mounts
+                    .iter()
+                    .any(|point| is(&point.name) || is(&point.destination) || is(&point.source))
             })
     }
 
@@ -163,7 +195,9 @@ impl Criteria<'_> {
         };
         let exposed = || {
             let specs = snapshot.record.config.exposed_ports.keys();
-            specs.filter_map(|spec| parse_port(spec).ok()).any(|(port, _, protocol)| within(&self.expose, port, protocol))
+            specs
+                .filter_map(|spec| parse_port(spec).ok())
+                .any(|(port, _, protocol)| within(&self.expose, port, protocol))
         };
         (self.publish.is_empty() || published()) && (self.expose.is_empty() || exposed())
     }

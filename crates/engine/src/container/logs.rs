@@ -1,11 +1,6 @@
 //! `GET /containers/{id}/logs`: from the file that the companion writes, whatever the driver but `none`.
 
-use gantry_domain::{
-    Error, Result,
-    container::Status,
-    log::LogQuery,
-    ports::LogEnd,
-};
+use gantry_domain::{Error, Result, container::Status, log::LogQuery, ports::LogEnd};
 
 use super::ContainerLogs;
 use crate::Engine;

@@ -150,4 +150,3 @@ fn publish(parts: &Parts, volume: &VolumeRecord, record: &ContainerRecord, actio
         at: jiff::Timestamp::now(),
     });
 }
-

@@ -114,7 +114,8 @@ impl Owner {
     pub fn spawn(parts: Arc<Parts>, record: ContainerRecord, status: Status, pid: u32) -> Arc<Handle> {
         let (jobs, mailbox) = mpsc::unbounded_channel();
         let last = record.run.as_ref().and_then(|run| run.exit);
-        let progress = Progress { running: status.is_running(), code: last.map_or(0, |exit| exit.code), ..Progress::default() };
+        let progress =
+            Progress { running: status.is_running(), code: last.map_or(0, |exit| exit.code), ..Progress::default() };
         let snapshot =
             Snapshot { record: Arc::new(record.clone()), status, pid, health: None, execs: Arc::from(Vec::new()) };
         let handle = Arc::new(Handle {
@@ -197,7 +198,12 @@ impl Owner {
     }
 }
 
-pub(crate) fn container_event(record: &ContainerRecord, action: String, more: &[(&str, String)], at: Timestamp) -> Event {
+pub(crate) fn container_event(
+    record: &ContainerRecord,
+    action: String,
+    more: &[(&str, String)],
+    at: Timestamp,
+) -> Event {
     let mut attributes = record.config.labels.clone().unwrap_or_default();
     attributes.insert("image".into(), record.config.image.clone());
     attributes.insert("name".into(), record.name.clone());

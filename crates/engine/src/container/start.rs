@@ -13,17 +13,16 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use gantry_domain::{
     Error, ErrorKind, GoTime, Result,
-    container::{
-        Exit, Run, Status,
-        port, restart,
-        record::Desired,
-    },
+    container::{Exit, Run, Status, port, record::Desired, restart},
     ports::{SandboxSetup, TaskSetup},
 };
 use jiff::Timestamp;
 
 use super::{Outcome, addresses, owner::Owner};
-use crate::{Engine, parts::{detached, within}};
+use crate::{
+    Engine,
+    parts::{detached, within},
+};
 
 /// runc and the shim together; beyond it something hangs.
 const TASK_LIMIT: Duration = Duration::from_secs(120);
@@ -85,11 +84,7 @@ impl Owner {
 
     /// Addresses and ports of the run to come; nothing is made yet but the sockets that hold the ports.
     async fn reserve(&mut self) -> Result<Run> {
-        let mut run = Run {
-            number: self.record.runs + 1,
-            boot_id: self.parts.boot_id.clone(),
-            ..Run::default()
-        };
+        let mut run = Run { number: self.record.runs + 1, boot_id: self.parts.boot_id.clone(), ..Run::default() };
         if super::mounts::shared_with(&self.record.host_config.network_mode).is_some() {
             return Ok(run);
         }
@@ -99,9 +94,13 @@ impl Owner {
             let default_ip = self.parts.settings.load().default_ip;
             let wanted = port::requests(&self.record.config.exposed_ports, &self.record.host_config, default_ip)?;
             if !wanted.is_empty() {
-                run.ports = self.parts.ports.network.reserve_ports(&self.record.id, &wanted).await.map_err(|error| {
-                    self.networking_failed(&run, error)
-                })?;
+                run.ports = self
+                    .parts
+                    .ports
+                    .network
+                    .reserve_ports(&self.record.id, &wanted)
+                    .await
+                    .map_err(|error| self.networking_failed(&run, error))?;
             }
         }
         Ok(run)
@@ -143,14 +142,9 @@ impl Owner {
         };
         let write_files = async { if files.is_empty() { Ok(()) } else { parts.ports.files.write(id, files).await } };
         let mounts = super::mounts::mount_volumes(parts, &self.record);
-        tokio::try_join!(
-            parts.ports.store.commit(intent),
-            make_sandbox,
-            tell_spec,
-            write_files,
-            mounts,
-            async { parts.ports.stdio.open(&stdio).await.map(drop) },
-        )?;
+        tokio::try_join!(parts.ports.store.commit(intent), make_sandbox, tell_spec, write_files, mounts, async {
+            parts.ports.stdio.open(&stdio).await.map(drop)
+        },)?;
         self.spec = Some(spec);
         Ok(())
     }
@@ -179,7 +173,8 @@ impl Owner {
         let claims = self.parts.claims.lock();
         let mut endpoints = Vec::new();
         for (name, network) in addresses::networks_of(&self.record, &claims)? {
-            if let Some(endpoint) = run.endpoints.get(&name).filter(|endpoint| endpoint.ipv4.is_some() || endpoint.ipv6.is_some())
+            if let Some(endpoint) =
+                run.endpoints.get(&name).filter(|endpoint| endpoint.ipv4.is_some() || endpoint.ipv6.is_some())
             {
                 endpoints.push((network, endpoint.clone()));
             }

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use gantry_domain::{Result, container::{ContainerRecord, Status}, signal};
+use gantry_domain::{
+    Result,
+    container::{ContainerRecord, Status},
+    signal,
+};
 
 use super::{Outcome, kill::kill_and_wait, owner::Handle};
 use crate::{Engine, parts::detached};

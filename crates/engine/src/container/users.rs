@@ -48,7 +48,8 @@ pub(crate) async fn of_exec(parts: &Parts, record: &ContainerRecord, pid: u32, s
 async fn files(parts: &Parts, record: &ContainerRecord) -> Result<Arc<UserFiles>> {
     let chain = &record.image.chain_id;
     let mounts = parts.ports.runtime.root_mounts(&record.id).await?;
-    let changed = record.runs > 0 && parts.ports.rootfs.upper_changes(&mounts, &["etc/passwd", "etc/group", "etc"]).await?;
+    let changed =
+        record.runs > 0 && parts.ports.rootfs.upper_changes(&mounts, &["etc/passwd", "etc/group", "etc"]).await?;
     if !changed && let Some(kept) = parts.users.lock().get(chain) {
         return Ok(kept.clone());
     }
@@ -65,5 +66,8 @@ async fn files(parts: &Parts, record: &ContainerRecord) -> Result<Arc<UserFiles>
 
 async fn read(parts: &Parts, root: &RootRef) -> Result<UserFiles> {
     let rootfs = &parts.ports.rootfs;
-    Ok(UserFiles { passwd: rootfs.read(root, PASSWD, MAX_FILE).await?, group: rootfs.read(root, GROUP, MAX_FILE).await? })
+    Ok(UserFiles {
+        passwd: rootfs.read(root, PASSWD, MAX_FILE).await?,
+        group: rootfs.read(root, GROUP, MAX_FILE).await?,
+    })
 }

@@ -47,6 +47,10 @@ mod tests {
     #[test]
     fn an_exit_of_a_restarting_container_wakes_the_waiter() {
         let first = Progress { running: true, ..Progress::default() };
-        assert!(is_met(WaitCondition::NotRunning, &first, &Progress { running: true, exits: 1, ..Progress::default() }));
+        assert!(is_met(
+            WaitCondition::NotRunning,
+            &first,
+            &Progress { running: true, exits: 1, ..Progress::default() }
+        ));
     }
 }

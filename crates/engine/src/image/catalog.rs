@@ -175,11 +175,14 @@ pub(crate) fn choose<'a>(platforms: &'a [PlatformImage], wanted: Option<&Platfor
 
 fn absent_platform(typed: &str, platform: Option<&Platform>) -> Error {
     let platform = platform.cloned().unwrap_or_else(Platform::host);
-    Error::not_found(format!("image with reference {typed} was found but does not provide the specified platform ({platform})"))
+    Error::not_found(format!(
+        "image with reference {typed} was found but does not provide the specified platform ({platform})"
+    ))
 }
 
 pub(crate) fn no_such_image(typed: &str) -> Error {
-    let shown = Reference::parse(typed).map_or_else(|_| typed.to_owned(), |reference| reference.with_default_tag().familiar());
+    let shown =
+        Reference::parse(typed).map_or_else(|_| typed.to_owned(), |reference| reference.with_default_tag().familiar());
     Error::not_found(format!("No such image: {shown}"))
 }
 

@@ -7,7 +7,10 @@ use gantry_domain::{
 };
 
 use super::{ImageDeleted, catalog, tag::publish};
-use crate::{Engine, parts::{Parts, detached}};
+use crate::{
+    Engine,
+    parts::{Parts, detached},
+};
 
 impl Engine {
     /// `noprune` is taken and has no effect: parents are no images of their own in this store.
@@ -32,9 +35,14 @@ async fn delete(parts: &Parts, typed: &str, force: bool) -> Result<Vec<ImageDele
             delete_all(parts, &target, &names).await
         }
         None => {
-            let repositories: std::collections::BTreeSet<String> = real().map(|named| repository(&named.name)).collect();
+            let repositories: std::collections::BTreeSet<String> =
+                real().map(|named| repository(&named.name)).collect();
             if !force && repositories.len() > 1 {
-                return Err(conflict(&shown(typed, &target), "must be forced", "image is referenced in multiple repositories"));
+                return Err(conflict(
+                    &shown(typed, &target),
+                    "must be forced",
+                    "image is referenced in multiple repositories",
+                ));
             }
             check_users(parts, &target, &shown(typed, &target), force, false)?;
             delete_all(parts, &target, &names).await
@@ -67,9 +75,11 @@ fn check_users(parts: &Parts, target: &Descriptor, shown: &str, force: bool, by_
             let why = format!("container {} is using its referenced image {}", user.short(), target.digest.short());
             Err(conflict(shown, "must be forced", &why))
         }
-        Some(user) if !force => {
-            Err(conflict(shown, "must be forced", &format!("image is being used by stopped container {}", user.short())))
-        }
+        Some(user) if !force => Err(conflict(
+            shown,
+            "must be forced",
+            &format!("image is being used by stopped container {}", user.short()),
+        )),
         _ => Ok(()),
     }
 }
@@ -79,7 +89,11 @@ fn conflict(shown: &str, force: &str, why: &str) -> Error {
 }
 
 fn shown(typed: &str, target: &Descriptor) -> String {
-    if typed.contains("sha256:") || target.digest.hex().starts_with(typed) { target.digest.short().to_owned() } else { typed.to_owned() }
+    if typed.contains("sha256:") || target.digest.hex().starts_with(typed) {
+        target.digest.short().to_owned()
+    } else {
+        typed.to_owned()
+    }
 }
 
 async fn delete_all(parts: &Parts, target: &Descriptor, names: &[&NamedImage]) -> Result<Vec<ImageDeleted>> {

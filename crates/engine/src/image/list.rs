@@ -31,7 +31,8 @@ impl Engine {
         for names in by_target(&self.parts.catalog.names().await?).into_values() {
             let details = details(&self.parts, &names, None, &layers).await?;
             let created = created(&details);
-            let labels = details.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
+            let labels =
+                details.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
             let chosen = dangling.is_none_or(|wanted| wanted == details.repo_tags.is_empty())
                 && reference_matches(filters, &details)
                 && prune_labels_match(filters, &labels)
@@ -42,7 +43,8 @@ impl Engine {
             }
         }
         if request.shared_size {
-            let top = |details: &ImageDetails| details.image.as_ref().map(|image| self.parts.ports.images.chain_id(image));
+            let top =
+                |details: &ImageDetails| details.image.as_ref().map(|image| self.parts.ports.images.chain_id(image));
             let tops: Vec<String> = list.iter().map(|details| top(details).unwrap_or_default()).collect();
             add_shared_sizes(&mut list, &layers, &tops);
         }
@@ -93,10 +95,14 @@ pub(crate) async fn details(
     platform: Option<&Platform>,
     layers: &HashMap<String, LayerUsage>,
 ) -> Result<ImageDetails> {
-    let target: Descriptor = names.first().map(|named| named.target.clone()).ok_or_else(|| Error::not_found("No such image"))?;
+    let target: Descriptor =
+        names.first().map(|named| named.target.clone()).ok_or_else(|| Error::not_found("No such image"))?;
     let platforms = parts.ports.images.platforms(&target).await?;
     let image = catalog::choose(&platforms, platform).cloned();
-    let references = names.iter().filter(|named| !catalog::is_dangling(&named.name)).filter_map(|named| Reference::parse(&named.name).ok());
+    let references = names
+        .iter()
+        .filter(|named| !catalog::is_dangling(&named.name))
+        .filter_map(|named| Reference::parse(&named.name).ok());
     let (mut repo_tags, mut repo_digests) = (Vec::new(), Vec::new());
     for reference in references {
         repo_digests.push(format!("{}@{}", reference.familiar_name(), target.digest));

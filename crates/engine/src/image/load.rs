@@ -13,7 +13,11 @@ use crate::Engine;
 
 impl Engine {
     /// The work goes on while the stream is read, and stops where the client leaves; what is whole by then stays.
-    pub async fn image_load(&self, archive: ByteStream, platforms: Vec<Platform>) -> Result<BoxStream<Result<LoadMessage>>> {
+    pub async fn image_load(
+        &self,
+        archive: ByteStream,
+        platforms: Vec<Platform>,
+    ) -> Result<BoxStream<Result<LoadMessage>>> {
         let progress = self.parts.ports.images.load(archive, platforms).await?;
         let parts = self.parts.clone();
         let messages = progress.map(move |item| {

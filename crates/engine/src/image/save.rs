@@ -1,12 +1,6 @@
 //! `GET /images/get` and `GET /images/{name}/get`.
 
-use gantry_domain::{
-    Error, Result,
-    image::Descriptor,
-    platform::Platform,
-    ports::ByteStream,
-    reference::Reference,
-};
+use gantry_domain::{Error, Result, image::Descriptor, platform::Platform, ports::ByteStream, reference::Reference};
 
 use super::{catalog, tag::publish};
 use crate::Engine;

@@ -38,7 +38,8 @@ impl Engine {
         let mut containers = std::collections::BTreeMap::new();
         for snapshot in self.snapshots().into_iter().filter(|snapshot| snapshot.status.has_process()) {
             let run = snapshot.record.run.as_ref();
-            let endpoint = run.and_then(|run| run.endpoints.values().find(|e| e.network_id.as_ref() == Some(&record.id)));
+            let endpoint =
+                run.and_then(|run| run.endpoints.values().find(|e| e.network_id.as_ref() == Some(&record.id)));
             if let Some(endpoint) = endpoint {
                 let shown = NetworkContainer { name: snapshot.record.name.clone(), endpoint: endpoint.clone() };
                 containers.insert(snapshot.record.id.clone(), shown);
@@ -51,7 +52,8 @@ impl Engine {
     pub async fn network_prune(&self, filters: &Filters) -> Result<Vec<String>> {
         filters.check_keys(&["label", "label!", "until"])?;
         let until = crate::image::until(filters)?;
-        let _one = self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
+        let _one =
+            self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
         let networks: Vec<NetworkRecord> = self.parts.claims.lock().networks.values().cloned().collect();
         let mut pruned = Vec::new();
         for network in networks {

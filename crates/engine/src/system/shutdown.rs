@@ -26,7 +26,8 @@ impl Engine {
 
     fn shutdown_limit(&self, running: &[Arc<Handle>]) -> std::time::Duration {
         let configured = self.settings().shutdown_timeout;
-        let longest = running.iter().filter_map(|handle| handle.snapshot().record.config.stop_timeout).max().unwrap_or(10);
+        let longest =
+            running.iter().filter_map(|handle| handle.snapshot().record.config.stop_timeout).max().unwrap_or(10);
         configured.max(std::time::Duration::from_secs(u64::try_from(longest).unwrap_or(0) + 5))
     }
 

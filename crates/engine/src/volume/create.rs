@@ -12,7 +12,10 @@ use gantry_domain::{
 use jiff::Timestamp;
 
 use super::VolumeCreate;
-use crate::{Engine, parts::{Parts, detached}};
+use crate::{
+    Engine,
+    parts::{Parts, detached},
+};
 
 impl Engine {
     pub async fn volume_create(&self, mut request: VolumeCreate) -> Result<VolumeRecord> {

@@ -2,7 +2,10 @@
 
 use gantry_domain::{Error, Result, ports::Write};
 
-use crate::{Engine, parts::{Parts, detached}};
+use crate::{
+    Engine,
+    parts::{Parts, detached},
+};
 
 impl Engine {
     /// Removes a volume that no container has, running or not. With `force` a missing one is `Ok`.

@@ -1,0 +1,252 @@
+//! What is made for a container beside its root file system: `hosts`, `hostname`, `resolv.conf`, the log's place, the
+//! OCI spec.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use bytes::Bytes;
+use gantry_domain::{
+    Result,
+    container::{ContainerRecord, user::User},
+    exec::ExecConfig,
+    network::{hosts, resolv},
+    ports::{DeviceNode, LogFile, LogSink, RuntimeContainer, StdioSetup},
+    text::ram_in_bytes,
+};
+use gantry_spec::{ExecInput, SpecInput};
+
+use super::{inspect::files_owner, mounts::shared_with, owner::Owner, users};
+use crate::parts::Parts;
+
+/// Largest seccomp profile or host's hosts file that is read, bytes.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Makes containerd's container object and the snapshot, with the spec as far as it can be known before a start.
+pub(crate) async fn create_in_containerd(parts: &Parts, record: &mut ContainerRecord) -> Result<()> {
+    record.log_path = log_path(parts, record);
+    let setup = RuntimeContainer {
+        id: record.id.clone(),
+        chain_id: record.image.chain_id.clone(),
+        snapshotter: record.driver.clone(),
+        runtime: record.host_config.runtime.clone(),
+        spec: Bytes::from_static(b"{}"),
+        record: Bytes::from(serde_json::to_vec(record).expect("a record is plain data")),
+        image: record.config.image.clone(),
+    };
+    parts.ports.runtime.create_container(&setup).await
+}
+
+/// `LogPath`; empty where nothing is kept.
+fn log_path(parts: &Parts, record: &ContainerRecord) -> String {
+    let folder = parts.ports.files.path(&record.id);
+    let file = match record.host_config.log_config.driver.as_str() {
+        "none" => return String::new(),
+        "local" => folder.join("local-logs/container.log"),
+        _ => folder.join(format!("{}-json.log", record.id)),
+    };
+    file.to_string_lossy().into_owned()
+}
+
+/// The OCI process of an exec.
+pub(crate) async fn exec_process(
+    parts: &Parts,
+    record: &ContainerRecord,
+    exec: &ExecConfig,
+    user: &User,
+    console_size: Option<[u32; 2]>,
+) -> Result<Bytes> {
+    let settings = parts.settings.load_full();
+    let facts = parts.facts().await;
+    gantry_spec::exec_process(&ExecInput { record, exec, settings: &settings, facts: &facts, user, console_size })
+}
+
+impl Owner {
+    /// The spec of the run to come.
+    pub(crate) async fn spec(&self) -> Result<Bytes> {
+        let parts = &self.parts;
+        let record = &self.record;
+        let settings = parts.settings.load_full();
+        let facts = parts.facts().await;
+        let user = users::of_container(parts, record).await?;
+        let folder = parts.ports.files.path(&files_owner(record));
+        let in_container = |name: &str| Some(folder.join(name));
+        let seccomp_profile = self.seccomp_profile().await?;
+        let devices = self.devices().await?;
+        let init_path = self.init_path();
+        let input = SpecInput {
+            record,
+            settings: &settings,
+            facts: &facts,
+            user: &user,
+            network_namespace: self.network_namespace()?,
+            pid_namespace: self.namespace_of(&record.host_config.pid_mode, "pid")?,
+            ipc_namespace: self.namespace_of(&record.host_config.ipc_mode, "ipc")?,
+            hosts: in_container("hosts"),
+            hostname: in_container("hostname"),
+            resolv_conf: in_container("resolv.conf"),
+            devices: &devices,
+            init_path,
+            seccomp_profile,
+        };
+        gantry_spec::runtime_spec(&input)
+    }
+
+    /// The namespace to join; `None` is the host's.
+    fn network_namespace(&self) -> Result<Option<PathBuf>> {
+        let mode = &self.record.host_config.network_mode;
+        if mode == "host" {
+            return Ok(None);
+        }
+        match shared_with(mode) {
+            Some(_) => self.namespace_of(mode, "net"),
+            None => {
+                let exec_root = self.parts.settings.load().exec_root.clone();
+                Ok(Some(PathBuf::from(exec_root).join("netns").join(self.record.id.as_str())))
+            }
+        }
+    }
+
+    /// The namespace of another container that runs.
+    fn namespace_of(&self, mode: &str, kind: &str) -> Result<Option<PathBuf>> {
+        let Some(other) = shared_with(mode) else { return Ok(None) };
+        let other = self.parts.container(other)?.snapshot();
+        if !other.status.has_process() {
+            return Err(gantry_domain::Error::conflict(format!(
+                "cannot join {kind} namespace of a non running container: {}",
+                other.record.id
+            )));
+        }
+        Ok(Some(PathBuf::from(format!("/proc/{}/ns/{kind}", other.pid))))
+    }
+
+    async fn seccomp_profile(&self) -> Result<Option<Vec<u8>>> {
+        let settings = self.parts.settings.load_full();
+        match settings.seccomp_profile.as_str() {
+            "" | "builtin" | "unconfined" => Ok(None),
+            path => self.parts.ports.host.read_file(path, MAX_FILE).await.map(Some),
+        }
+    }
+
+    /// Nodes of `--device`, and every device of the host for a privileged container.
+    async fn devices(&self) -> Result<Vec<DeviceNode>> {
+        let host = &self.parts.ports.host;
+        let config = &self.record.host_config;
+        if config.privileged {
+            return host.devices("/dev").await;
+        }
+        let mut nodes = Vec::new();
+        for mapping in config.devices.as_deref().unwrap_or_default() {
+            nodes.extend(host.devices(&mapping.path_on_host).await?);
+        }
+        Ok(nodes)
+    }
+
+    fn init_path(&self) -> Option<PathBuf> {
+        let settings = self.parts.settings.load();
+        let wanted = self.record.host_config.init.unwrap_or(settings.init);
+        wanted.then(|| PathBuf::from(&settings.init_path))
+    }
+
+    /// `hosts`, `hostname` and `resolv.conf`, as dockerd makes them; none where another container's are used.
+    pub(crate) async fn files(&self) -> Result<Vec<(String, Bytes)>> {
+        let record = &self.record;
+        if shared_with(&record.host_config.network_mode).is_some() {
+            return Ok(Vec::new());
+        }
+        let hostname = format!("{}\n", record.config.hostname);
+        Ok(vec![
+            ("hosts".to_owned(), Bytes::from(self.hosts().await?)),
+            ("hostname".to_owned(), Bytes::from(hostname)),
+            ("resolv.conf".to_owned(), Bytes::from(self.resolv_conf().await?)),
+        ])
+    }
+
+    async fn hosts(&self) -> Result<String> {
+        let record = &self.record;
+        let extra = self.extra_hosts();
+        if record.host_config.network_mode == "host" {
+            let base = self.parts.ports.host.read_file("/etc/hosts", MAX_FILE).await.unwrap_or_default();
+            return Ok(hosts::append(&String::from_utf8_lossy(&base), &extra));
+        }
+        let endpoints = record.run.iter().flat_map(|run| run.endpoints.values());
+        let addresses: Vec<IpAddr> =
+            endpoints.filter_map(|endpoint| endpoint.ipv4).map(|net| net.addr().into()).collect();
+        Ok(hosts::render(&record.config.hostname, &record.config.domainname, &addresses, &extra))
+    }
+
+    /// `--add-host` with `host-gateway` resolved.
+    fn extra_hosts(&self) -> Vec<(String, String)> {
+        let settings = self.parts.settings.load();
+        let gateway = settings.host_gateway_ips.first().copied().or_else(|| self.bridge_address());
+        let entries = self.record.host_config.extra_hosts.iter().flatten();
+        entries
+            .filter_map(|entry| entry.split_once([':', '=']))
+            .map(|(name, address)| {
+                let address = match (address, gateway) {
+                    ("host-gateway", Some(gateway)) => gateway.to_string(),
+                    (address, _) => address.trim_matches(['[', ']']).to_owned(),
+                };
+                (name.to_owned(), address)
+            })
+            .collect()
+    }
+
+    fn bridge_address(&self) -> Option<IpAddr> {
+        let claims = self.parts.claims.lock();
+        let bridge = claims.network("bridge").ok()?;
+        bridge.ipam.config.as_deref()?.iter().find_map(|pool| pool.gateway.parse().ok())
+    }
+
+    async fn resolv_conf(&self) -> Result<String> {
+        let host = self.parts.ports.files.resolv_conf().await?;
+        let config = &self.record.host_config;
+        if config.network_mode == "host" && config.dns.as_deref().unwrap_or_default().is_empty() {
+            return Ok(host.content);
+        }
+        let settings = self.parts.settings.load_full();
+        let dns: Vec<IpAddr> = match config.dns.as_deref().unwrap_or_default() {
+            [] => settings.dns.clone(),
+            typed => typed.iter().filter_map(|text| text.parse().ok()).collect(),
+        };
+        let or = |own: &Option<Vec<String>>, default: &Vec<String>| {
+            own.clone().filter(|list| !list.is_empty()).unwrap_or_else(|| default.clone())
+        };
+        let search = or(&config.dns_search, &settings.dns_search);
+        let options = or(&config.dns_options, &settings.dns_options);
+        Ok(resolv::render(&host.content, &dns, &search, &options))
+    }
+
+    /// How the streams of this run are kept.
+    pub(crate) fn stdio_setup(&self) -> StdioSetup {
+        let record = &self.record;
+        StdioSetup {
+            id: record.id.clone(),
+            run: record.run.as_ref().map_or(record.runs + 1, |run| run.number),
+            terminal: record.config.tty,
+            stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            log: log_sink(record),
+        }
+    }
+}
+
+fn log_sink(record: &ContainerRecord) -> LogSink {
+    let config = &record.host_config.log_config;
+    let options = config.config.clone().unwrap_or_default();
+    let local = config.driver == "local";
+    let size =
+        options.get("max-size").and_then(|text| ram_in_bytes(text).ok()).and_then(|size| u64::try_from(size).ok());
+    let files = options.get("max-file").and_then(|text| text.parse().ok());
+    let compress = options.get("compress").map(|text| text == "true");
+    let file = LogFile {
+        path: PathBuf::from(&record.log_path),
+        max_size: size.or(if local { Some(20 << 20) } else { None }),
+        max_files: files.unwrap_or(if local { 5 } else { 1 }),
+        compress: compress.unwrap_or(local),
+        attrs: std::collections::BTreeMap::new(),
+    };
+    match config.driver.as_str() {
+        "none" => LogSink::None,
+        "local" => LogSink::Local(file),
+        _ => LogSink::JsonFile(file),
+    }
+}

@@ -1,0 +1,98 @@
+//! A container that ran on, or ended, while gantryd was dead.
+
+use std::time::Duration;
+
+use gantry_domain::{
+    GoTime, Result,
+    container::{Exit, Run, Status, record::Desired},
+    ports::{TaskInfo, TaskStatus},
+};
+use jiff::Timestamp;
+
+use super::owner::Owner;
+use crate::parts::within;
+
+/// What the companion had not yet read when gantryd came back.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+impl Owner {
+    /// Takes a living task back under care: companion, sandbox, exit.
+    pub(crate) async fn rejoin(&mut self, task: &TaskInfo) -> Result<()> {
+        let now = Timestamp::now();
+        let boot_id = self.parts.boot_id.clone();
+        let run = self.record.run.get_or_insert_with(|| Run { number: 1, boot_id, ..Run::default() });
+        if run.started.is_zero() {
+            // Killed between Tasks.Start and the write of it.
+            run.started = GoTime::from(now);
+        }
+        run.exit = None;
+        run.pid = task.pid;
+        run.paused = task.status == TaskStatus::Paused;
+        self.record.runs = self.record.runs.max(run.number);
+        self.record.desired = Desired::Running;
+        self.pid = task.pid;
+        self.status = if run.paused { Status::Paused } else { Status::Running };
+        self.publish();
+        self.advance(|progress| progress.running = true);
+        let stdio = self.parts.ports.stdio.adopt(&self.stdio_setup()).await;
+        let sandbox = match self.sandbox_setup()? {
+            Some(setup) => self.parts.ports.network.adopt_sandbox(&setup).await,
+            None => Ok(()),
+        };
+        self.supervise();
+        stdio.and(sandbox)?;
+        self.save().await
+    }
+
+    /// An exit that nobody saw. A run that never began its process is a start that was cut off: it is undone.
+    pub(crate) async fn exited_unseen(&mut self, number: u64, exit: Exit) -> Result<()> {
+        let setup = self.stdio_setup();
+        let began = self.record.run.as_ref().is_some_and(|run| !run.started.is_zero());
+        let has_task = self.parts.ports.runtime.task(&self.record.id).await?.is_some();
+        if !began && !has_task {
+            return self.undo_cut_off_start().await;
+        }
+        self.record.runs = self.record.runs.max(number);
+        self.status = Status::Running;
+        if let Some(run) = self.record.run.as_mut()
+            && run.started.is_zero()
+        {
+            run.started = GoTime::from(exit.at);
+        }
+        let same_boot = self.record.run.as_ref().is_some_and(|run| run.boot_id == self.parts.boot_id);
+        if same_boot {
+            let drained = async {
+                self.parts.ports.stdio.adopt(&setup).await?;
+                self.parts.ports.stdio.drained(&self.record.id).await
+            };
+            if let Err(error) = within(DRAIN_LIMIT, "reading the last output", drained).await {
+                tracing::warn!(container = %self.record.id, %error, "output may be missing");
+            }
+        }
+        self.exited(number, exit).await
+    }
+
+    async fn undo_cut_off_start(&mut self) -> Result<()> {
+        self.tear_down().await;
+        self.record.run = None;
+        self.record.desired = Desired::Stopped;
+        self.status = if self.record.runs > 0 { Status::Exited } else { Status::Created };
+        self.publish();
+        self.save().await
+    }
+
+    /// The companion died while the container runs.
+    pub(crate) async fn readopt_stdio(&mut self) -> Result<()> {
+        if !self.status.has_process() {
+            return Ok(());
+        }
+        self.parts.ports.stdio.adopt(&self.stdio_setup()).await
+    }
+
+    /// The kernel killed a process of the container for want of memory.
+    pub(crate) async fn out_of_memory(&mut self) -> Result<()> {
+        self.out_of_memory = true;
+        self.event("oom", &[]);
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! The reconciliation: every few minutes the host is compared with the records, and what nobody claims is removed.
+//!
+//! Only what bears our engine id is looked at. It goes when it has a tombstone, or was unclaimed in two passes, and
+//! never in the first pass.
+
+use std::{collections::HashSet, time::Duration};
+
+use gantry_domain::{ContainerId, Result, ports::Write};
+
+use crate::{Engine, parts::Parts};
+
+/// The first two passes follow each other soon: what a killed gantryd left half made is gone seconds after the start.
+const FIRST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+const EVERY: Duration = Duration::from_secs(180);
+
+impl Engine {
+    /// Runs for as long as it is awaited.
+    pub(crate) async fn sweep(&self) {
+        let mut suspects = HashSet::new();
+        let waits = FIRST.into_iter().chain(std::iter::repeat(EVERY));
+        for wait in waits {
+            tokio::time::sleep(wait).await;
+            match self.sweep_once(&suspects).await {
+                Ok(found) => suspects = found,
+                Err(error) => tracing::warn!(%error, "the reconciliation did not finish"),
+            }
+            self.parts.execs.forget_stale();
+        }
+    }
+
+    /// One pass: removes what was a suspect before and is unclaimed still; returns the suspects of this pass.
+    pub async fn sweep_once(&self, suspects: &HashSet<ContainerId>) -> Result<HashSet<ContainerId>> {
+        let found = self.parts.unclaimed().await?;
+        for id in found.intersection(suspects) {
+            tracing::warn!(container = %id, "nobody claims what is left of it: removed");
+            if let Err(error) = self.parts.take_away(id).await {
+                tracing::warn!(container = %id, %error, "left for the next pass");
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Parts {
+    /// Ids under which something exists that no record claims.
+    async fn unclaimed(&self) -> Result<HashSet<ContainerId>> {
+        let ports = &self.ports;
+        let (containers, snapshots, sandboxes, sessions, folders) = tokio::try_join!(
+            ports.runtime.containers(),
+            ports.runtime.container_snapshots(),
+            ports.network.sandboxes(),
+            ports.stdio.sessions(),
+            ports.files.list(),
+        )?;
+        let mut found: HashSet<ContainerId> = containers.into_iter().map(|container| container.id).collect();
+        found.extend(snapshots.into_iter().chain(sandboxes).chain(sessions).chain(folders));
+        // A container that is being made has its name already.
+        let claimed = self.containers.read();
+        let claims = self.claims.lock();
+        found.retain(|id| !claimed.contains_key(id) && !claims.is_being_made(id));
+        Ok(found)
+    }
+
+    /// Takes away everything that bears this id, and the tombstone with it. May be repeated.
+    pub(crate) async fn take_away(&self, id: &ContainerId) -> Result<()> {
+        let ports = &self.ports;
+        if ports.runtime.delete_task(id, None).await.is_err() {
+            ports.runtime.abandon_task(id).await?;
+        }
+        ports.network.delete_sandbox(id).await?;
+        ports.network.release_ports(id).await?;
+        ports.stdio.close(id).await?;
+        ports.runtime.delete_container(id).await?;
+        ports.files.remove(id).await?;
+        ports.store.commit(vec![Write::ContainerGone { id: id.clone() }]).await
+    }
+}
