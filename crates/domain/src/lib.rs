@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod exec;
 pub mod filter;
+pub mod glob;
 pub mod id;
 pub mod image;
 pub mod log;

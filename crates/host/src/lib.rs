@@ -1,1 +1,5 @@
-//! gantry-host.
+//! The rest of the host: container files, volumes, root file systems, log files, facts.
+
+mod exec_files;
+
+pub use exec_files::ExecNotes;

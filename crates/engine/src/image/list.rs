@@ -186,7 +186,7 @@ fn reference_matches(filters: &Filters, details: &ImageDetails) -> bool {
     filters.values("reference").any(|pattern| {
         details.repo_tags.iter().any(|tag| {
             let name = tag.rsplit_once(':').map_or(tag.as_str(), |(name, _)| name);
-            gantry_domain::reference::path_match(pattern, tag) || gantry_domain::reference::path_match(pattern, name)
+            gantry_domain::glob::path_match(pattern, tag) || gantry_domain::glob::path_match(pattern, name)
         })
     })
 }
