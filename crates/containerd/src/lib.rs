@@ -3,3 +3,4 @@
 pub mod client;
 pub mod process;
 pub mod runtime;
+pub mod stdio;
