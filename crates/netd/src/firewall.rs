@@ -25,6 +25,8 @@ const GROUP_NFTABLES: u32 = 1 << 6;
 const SETTLE: Duration = Duration::from_millis(30);
 /// At most so often are the rules repaired, whatever another program does to them.
 const REPAIR_EVERY: Duration = Duration::from_millis(400);
+/// A program that changes our table again and again is not logged again and again.
+const QUIET: Duration = Duration::from_secs(10);
 /// NFTA_TABLE_NAME, and NFTA_{CHAIN,RULE,SET,SET_ELEM_LIST,OBJ}_TABLE.
 const ATTRIBUTE_TABLE: u16 = 1;
 
@@ -57,6 +59,9 @@ impl Firewall {
 
     /// Replaces the static part, in one transaction with all elements. On failure the kernel keeps what it had.
     pub fn set_rules(&mut self, table: String, text: String) -> io::Result<()> {
+        if self.repair_at.is_none() && (&self.table, &self.text) == (&table, &text) {
+            return Ok(());
+        }
         let before = (std::mem::replace(&mut self.table, table), std::mem::replace(&mut self.text, text));
         let written = self.write_all();
         if written.is_err() {
@@ -123,13 +128,17 @@ impl Firewall {
     /// Writes everything again. A failure is tried again later.
     pub fn repair(&mut self) {
         self.repair_at = None;
-        self.repaired = Some(Instant::now());
-        match self.write_all() {
-            Ok(()) => eprintln!("gantry-netd: another program changed table {}; it is repaired", self.table),
+        let before = self.repaired.replace(Instant::now());
+        let said = match self.write_all() {
+            Ok(()) => format!("another program changed table {}; it is repaired", self.table),
             Err(error) => {
-                eprintln!("gantry-netd: cannot repair table {}: {error}", self.table);
                 self.repair_at = Some(Instant::now() + REPAIR_EVERY);
+                format!("cannot repair table {}: {error}", self.table)
             }
+        };
+        if before.is_none_or(|at| at.elapsed() > QUIET) {
+            // The log may be gone; that must not end us.
+            let _ = writeln!(io::stderr(), "gantry-netd: {said}");
         }
     }
 

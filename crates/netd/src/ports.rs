@@ -172,11 +172,11 @@ impl Ports {
             self.advance(first);
         } else if let Some(udp) = self.udp.get_mut(&token) {
             self.buffer.resize(64 << 10, 0);
-            udp.from_clients(poll, &mut self.buffer);
+            udp.carry_in(poll, &mut self.buffer);
             self.next_sweep.get_or_insert(Instant::now() + SWEEP);
         } else if let Some(udp) = self.udp.values_mut().find(|udp| udp.owns(token)) {
             self.buffer.resize(64 << 10, 0);
-            udp.from_container(token, &mut self.buffer);
+            udp.carry_out(token, &mut self.buffer);
         } else {
             return false;
         }

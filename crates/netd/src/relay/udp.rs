@@ -55,7 +55,7 @@ impl UdpPort {
     }
 
     /// Carries what clients sent to the container.
-    pub fn from_clients(&mut self, poll: &mut Poll, buffer: &mut [u8]) {
+    pub fn carry_in(&mut self, poll: &mut Poll, buffer: &mut [u8]) {
         for _ in 0..BURST {
             match datagram::receive(self.socket.as_fd(), buffer) {
                 Ok((length, path)) => {
@@ -72,7 +72,7 @@ impl UdpPort {
     }
 
     /// Carries what the container answered to the client.
-    pub fn from_container(&mut self, token: Token, buffer: &mut [u8]) {
+    pub fn carry_out(&mut self, token: Token, buffer: &mut [u8]) {
         let Some(flow) = self.flows.get_mut(&token) else { return };
         flow.heard = Instant::now();
         for _ in 0..BURST {

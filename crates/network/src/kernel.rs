@@ -1,0 +1,328 @@
+//! `KernelNetwork`: the network port, put together from the modules beside it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, Write as _},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use gantry_domain::{
+    ContainerId, Error, Result,
+    network::{NetworkRecord, PortRequest, Protocol, PublishedPort},
+    ports::{InterfaceStatistics, Network, SandboxSetup},
+};
+use gantry_wire::net::{IpProtocol, Port, Reply, Request, SOCKETS_PER_MESSAGE, Targets};
+use parking_lot::Mutex;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    driver,
+    forwarding::Forwarding,
+    namespace::{self, Namespaces},
+    netd::Netd,
+    netlink::Route,
+    ports::{self, Reservations, Reserved},
+    routes,
+    rules::{self, Rules},
+    sandbox,
+    settings::NetworkSettings,
+};
+
+/// For what is shown in `/info`.
+const WARNINGS_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The kernel's networks. One for each engine; gantry-netd lives on when this is dropped.
+#[derive(Clone)]
+pub struct KernelNetwork {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: NetworkSettings,
+    folder: PathBuf,
+    namespaces: Namespaces,
+    forwarding: Forwarding,
+    netd: Netd,
+    /// What the table in force says. Held while links and rules change, by blocking threads only.
+    rules: Mutex<Rules>,
+    reservations: Mutex<Reservations>,
+}
+
+impl KernelNetwork {
+    /// Finds or starts gantry-netd and takes up what is in force since an earlier gantryd of this boot.
+    pub async fn open(settings: NetworkSettings) -> Result<Self> {
+        let inner = blocking(move || Inner::open(settings)).await?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Leaves a socket (the API's listening one) with netd under a name, so that it outlives gantryd.
+    pub async fn keep_socket(&self, name: &str, socket: OwnedFd) -> Result<()> {
+        self.inner.netd.ask(Request::Keep { name: name.to_owned() }, vec![Arc::new(socket)]).await?;
+        Ok(())
+    }
+
+    /// A duplicate of the socket kept under this name.
+    pub async fn kept_socket(&self, name: &str) -> Result<Option<OwnedFd>> {
+        let answer = self.inner.netd.ask(Request::Kept { name: name.to_owned() }, Vec::new()).await?;
+        Ok(answer.fds.into_iter().next())
+    }
+
+    pub async fn forget_socket(&self, name: &str) -> Result<()> {
+        self.inner.netd.ask(Request::Forget { name: name.to_owned() }, Vec::new()).await?;
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn open(settings: NetworkSettings) -> Result<Self> {
+        let folder = settings.exec_root.join("netd");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let namespaces = Namespaces::open(settings.exec_root.join("netns"))?;
+        let (netd, held) = Netd::open(settings.netd.clone(), folder.clone())?;
+        let mut reservations = Reservations::default();
+        for (container, ports) in held {
+            if let Ok(id) = ContainerId::parse(&container) {
+                reservations.add(&id, ports.into_iter().filter_map(published));
+            }
+        }
+        let rules = fs::read(folder.join("rules.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(Self {
+            forwarding: Forwarding::new(&folder),
+            namespaces,
+            netd,
+            rules: Mutex::new(rules.unwrap_or_default()),
+            reservations: Mutex::new(reservations),
+            folder,
+            settings,
+        })
+    }
+
+    fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
+        let driver = driver::named(&network.driver)?;
+        if let Some(wanted) = driver.rules(network, &self.settings)? {
+            let mut rules = self.rules.lock();
+            self.switch_forwarding_on(&wanted)?;
+            let mut next = rules.clone();
+            next.guard_forwarding = self.forwarding.was_off();
+            next.bridges.retain(|_, bridge| bridge.network != wanted.network);
+            next.bridges.insert(network.bridge.clone(), wanted);
+            // The rules first: a bridge that is up is never without them.
+            self.enforce(&mut rules, next)?;
+            driver.create(network, &self.settings)?;
+        }
+        Ok(())
+    }
+
+    fn switch_forwarding_on(&self, wanted: &rules::BridgeRules) -> Result<()> {
+        if self.settings.ip_forward && !wanted.internal {
+            self.forwarding.switch_on()?;
+            if wanted.subnets.iter().any(|net| net.addr().is_ipv6()) {
+                self.forwarding.switch_on_v6()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
+        let driver = driver::named(&network.driver)?;
+        let mut rules = self.rules.lock();
+        driver.remove(network, &self.settings)?;
+        let mut next = rules.clone();
+        next.bridges.retain(|_, bridge| bridge.network != network.id.as_str());
+        if next.bridges.len() < rules.bridges.len() { self.enforce(&mut rules, next) } else { Ok(()) }
+    }
+
+    /// The one place where the table is applied. netd does nothing where it has this text already and it is in force.
+    fn enforce(&self, rules: &mut Rules, next: Rules) -> Result<()> {
+        if self.settings.iptables {
+            let table = rules::table_name(&self.settings.engine);
+            let empty = next.bridges.is_empty();
+            let text = if empty { String::new() } else { next.text(&table, &self.settings.engine) };
+            let request = Request::Rules { table, text };
+            self.netd.ask_blocking(request, Vec::new(), Duration::from_secs(60)).map_err(|error| {
+                Error::system(format!("cannot apply the firewall's rules: {error}")).with_source(error)
+            })?;
+        }
+        *rules = next;
+        self.save(rules)
+    }
+
+    fn save(&self, rules: &Rules) -> Result<()> {
+        let bytes = serde_json::to_vec(rules).map_err(io::Error::from)?;
+        let new = self.folder.join("rules.json.new");
+        fs::File::create(&new)?.write_all(&bytes)?;
+        Ok(fs::rename(new, self.folder.join("rules.json"))?)
+    }
+
+    async fn hold(&self, id: &ContainerId, reserved: &[Reserved]) -> Result<()> {
+        for part in reserved.chunks(SOCKETS_PER_MESSAGE) {
+            let ports = part.iter().map(|(port, _)| wire_port(port)).collect();
+            let sockets = part.iter().map(|(_, socket)| socket.clone()).collect();
+            self.netd.ask(Request::Hold { container: id.to_string(), ports }, sockets).await?;
+        }
+        Ok(())
+    }
+
+    /// Relays and translates the container's ports from now on.
+    async fn lead(&self, setup: &SandboxSetup) -> Result<()> {
+        if setup.ports.is_empty() {
+            return Ok(());
+        }
+        let targets = targets(setup);
+        let ports: Vec<Port> = setup.ports.iter().map(wire_port).collect();
+        let elements = if self.settings.iptables { rules::elements(&ports, targets) } else { Vec::new() };
+        self.netd.ask(Request::Lead { container: setup.id.to_string(), targets, elements }, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Binds again what nobody holds any more, because gantryd and netd died together.
+    async fn mend_ports(&self, setup: &SandboxSetup) -> Result<()> {
+        let held: BTreeSet<Port> = self.reservations.lock().of(&setup.id).iter().map(wire_port).collect();
+        let missing = setup.ports.iter().filter(|port| !held.contains(&wire_port(port)));
+        let mut reserved: Vec<Reserved> = Vec::new();
+        for port in missing {
+            match ports::bind(port) {
+                Ok(socket) => reserved.push((port.clone(), Arc::new(socket))),
+                Err(error) => tracing::error!(
+                    container = setup.id.short(), host_ip = %port.host_ip, host_port = port.host_port, %error,
+                    "a published port was taken by somebody else"
+                ),
+            }
+        }
+        self.hold(&setup.id, &reserved).await?;
+        self.reservations.lock().add(&setup.id, reserved.into_iter().map(|(port, _)| port));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Network for KernelNetwork {
+    async fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
+        let (inner, network) = (self.inner.clone(), network.clone());
+        blocking(move || inner.ensure_network(&network)).await
+    }
+
+    async fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
+        let (inner, network) = (self.inner.clone(), network.clone());
+        blocking(move || inner.remove_network(&network)).await
+    }
+
+    async fn reserve_ports(&self, id: &ContainerId, wanted: &[PortRequest]) -> Result<Vec<PublishedPort>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reserved = {
+            let mut reservations = self.inner.reservations.lock();
+            let reserved = reservations.bind(wanted)?;
+            reservations.add(id, reserved.iter().map(|(port, _)| port.clone()));
+            reserved
+        };
+        if let Err(error) = self.inner.hold(id, &reserved).await {
+            self.release_ports(id).await?;
+            return Err(error);
+        }
+        Ok(reserved.into_iter().map(|(port, _)| port).collect())
+    }
+
+    async fn release_ports(&self, id: &ContainerId) -> Result<()> {
+        let held = !self.inner.reservations.lock().of(id).is_empty();
+        if held {
+            self.inner.netd.ask(Request::Release { container: id.to_string() }, Vec::new()).await?;
+            self.inner.reservations.lock().remove(id);
+        }
+        Ok(())
+    }
+
+    async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
+        let (inner, work) = (self.inner.clone(), setup.clone());
+        let path = namespace::on_a_thread(move || sandbox::create(&work, &inner.namespaces, &inner.settings)).await?;
+        if let Err(error) = self.inner.lead(setup).await {
+            self.delete_sandbox(&setup.id).await?;
+            return Err(error);
+        }
+        Ok(path)
+    }
+
+    async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
+        if !self.inner.reservations.lock().of(id).is_empty() {
+            self.inner.netd.ask(Request::Rest { container: id.to_string() }, Vec::new()).await?;
+        }
+        let (inner, id) = (self.inner.clone(), id.clone());
+        blocking(move || Ok(sandbox::remove(&id, &inner.namespaces, &Route::open()?)?)).await
+    }
+
+    async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
+        if !self.inner.namespaces.is_pinned(&setup.id) {
+            return Err(Error::not_found(format!("no network namespace of container {}", setup.id.short())));
+        }
+        self.inner.mend_ports(setup).await?;
+        self.inner.lead(setup).await
+    }
+
+    async fn sandboxes(&self) -> Result<Vec<ContainerId>> {
+        let mut found: BTreeSet<ContainerId> = self.inner.namespaces.list()?.into_iter().collect();
+        found.extend(self.inner.reservations.lock().containers().cloned());
+        Ok(found.into_iter().collect())
+    }
+
+    async fn host_routes(&self) -> Result<Vec<ipnet::IpNet>> {
+        let inner = self.inner.clone();
+        blocking(move || Ok(routes::of_host(&inner.settings)?)).await
+    }
+
+    async fn statistics(&self, id: &ContainerId) -> Result<BTreeMap<String, InterfaceStatistics>> {
+        let path = self.inner.namespaces.path(id);
+        Ok(namespace::on_a_thread(move || sandbox::statistics(&path)).await?)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if Forwarding::is_off() {
+            warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
+        }
+        let answer = self.inner.netd.ask_blocking(Request::ForeignDrops, Vec::new(), WARNINGS_PATIENCE);
+        if let Ok(Reply::ForeignDrops { chains }) = answer.map(|answer| answer.reply) {
+            warnings.extend(chains.iter().map(|chain| {
+                format!("WARNING: another firewall drops forwarded packets ({chain}); containers may be cut off")
+            }));
+        }
+        warnings
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    spawn_blocking(work).await.map_err(|error| Error::system("a network step panicked").with_source(error))?
+}
+
+fn targets(setup: &SandboxSetup) -> Targets {
+    let of = |v6| setup.target(v6);
+    Targets {
+        v4: of(false).and_then(|ip| if let std::net::IpAddr::V4(ip) = ip { Some(ip) } else { None }),
+        v6: of(true).and_then(|ip| if let std::net::IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+    }
+}
+
+fn wire_port(port: &PublishedPort) -> Port {
+    Port {
+        protocol: rules::protocol(port.protocol),
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        container_port: port.container_port,
+    }
+}
+
+fn published(port: Port) -> Option<PublishedPort> {
+    let protocol = match port.protocol {
+        IpProtocol::TCP => Protocol::Tcp,
+        IpProtocol::UDP => Protocol::Udp,
+        IpProtocol::SCTP => Protocol::Sctp,
+        _ => return None,
+    };
+    let Port { host_ip, host_port, container_port, .. } = port;
+    Some(PublishedPort { container_port, protocol, host_ip, host_port })
+}

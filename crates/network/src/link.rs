@@ -1,0 +1,212 @@
+//! The netlink messages that make and change links, addresses and routes.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+
+use crate::netlink::Step;
+
+/// Six octets.
+pub type Mac = [u8; 6];
+
+/// The loopback interface's index in every namespace.
+pub const LOOPBACK: u32 = 1;
+
+/// One pair of interfaces, one end of it in another namespace.
+pub struct Veth<'a> {
+    pub name: &'a str,
+    /// Index of the bridge that the end called `name` joins.
+    pub bridge: u32,
+    pub peer_name: &'a str,
+    pub peer_mac: Mac,
+    pub peer_namespace: BorrowedFd<'a>,
+    /// 0 leaves it to the kernel.
+    pub mtu: u32,
+}
+
+/// Makes both ends at once, each up, the near one at its bridge and the far one in its namespace.
+pub fn create_veth(veth: &Veth<'_>) -> Step {
+    let mut peer = LinkMessage::default();
+    set_flag(&mut peer, LinkFlags::Up);
+    peer.attributes = vec![
+        LinkAttribute::IfName(veth.peer_name.into()),
+        LinkAttribute::Address(veth.peer_mac.to_vec()),
+        LinkAttribute::NetNsFd(veth.peer_namespace.as_raw_fd()),
+    ];
+    let mut near = LinkMessage::default();
+    set_flag(&mut near, LinkFlags::Up);
+    near.attributes = vec![LinkAttribute::IfName(veth.name.into()), LinkAttribute::Controller(veth.bridge)];
+    if veth.mtu > 0 {
+        near.attributes.push(LinkAttribute::Mtu(veth.mtu));
+        peer.attributes.push(LinkAttribute::Mtu(veth.mtu));
+    }
+    near.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    (RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Makes a bridge. With an address of its own it keeps that when ports come and go.
+pub fn create_bridge(name: &str, mac: Mac, mtu: u32) -> Step {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(name.into()), LinkAttribute::Address(mac.to_vec())];
+    if mtu > 0 {
+        link.attributes.push(LinkAttribute::Mtu(mtu));
+    }
+    link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    (RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Ports that are isolated reach the bridge, and each other not.
+pub fn isolate_port(name: &str) -> Step {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.into()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+        ]),
+    ];
+    (RouteNetlinkMessage::NewLink(link), 0)
+}
+
+pub fn set_alias(index: u32, alias: &str) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes = vec![LinkAttribute::IfAlias(alias.into())];
+    (RouteNetlinkMessage::SetLink(link), 0)
+}
+
+pub fn set_up(index: u32) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    set_flag(&mut link, LinkFlags::Up);
+    (RouteNetlinkMessage::SetLink(link), 0)
+}
+
+pub fn delete(name: &str) -> Step {
+    (RouteNetlinkMessage::DelLink(by_name(name)), 0)
+}
+
+pub fn get(name: &str) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(by_name(name))
+}
+
+/// The dump of all links, addresses or routes.
+pub fn all_links() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(LinkMessage::default())
+}
+
+pub fn all_addresses() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetAddress(AddressMessage::default())
+}
+
+pub fn all_routes(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut route = RouteMessage::default();
+    route.header.address_family = family;
+    RouteNetlinkMessage::GetRoute(route)
+}
+
+/// Gives an interface an address; that it has it already is no error.
+pub fn add_address(index: u32, address: IpNet) -> Step {
+    let mut message = AddressMessage::default();
+    message.header.family = family_of(address.addr());
+    message.header.prefix_len = address.prefix_len();
+    message.header.index = index;
+    message.attributes = vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr())];
+    match address {
+        IpNet::V4(v4) => message.attributes.push(AddressAttribute::Broadcast(v4.broadcast())),
+        // No other host can have it: it need not be tried before it is used.
+        IpNet::V6(_) => message.header.flags = netlink_packet_route::address::AddressHeaderFlags::Nodad,
+    }
+    (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+pub fn delete_address(index: u32, address: IpNet) -> Step {
+    let (message, _) = add_address(index, address);
+    match message {
+        RouteNetlinkMessage::NewAddress(message) => (RouteNetlinkMessage::DelAddress(message), 0),
+        other => (other, 0),
+    }
+}
+
+pub fn add_default_route(gateway: IpAddr) -> Step {
+    let mut route = RouteMessage::default();
+    route.header.address_family = family_of(gateway);
+    route.header.table = RouteHeader::RT_TABLE_MAIN;
+    route.header.protocol = RouteProtocol::Boot;
+    route.header.scope = RouteScope::Universe;
+    route.header.kind = RouteType::Unicast;
+    route.attributes = vec![RouteAttribute::Gateway(RouteAddress::from(gateway))];
+    (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// `02:42` and the IPv4 address, or the last four octets of the IPv6 one: the same address always has the same one, so
+/// that nobody's neighbour table is wrong when an address is used again.
+pub fn mac_of(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Option<Mac> {
+    let tail = match (v4, v6) {
+        (Some(v4), _) => v4.octets(),
+        (None, Some(v6)) => *v6.octets().last_chunk()?,
+        (None, None) => return None,
+    };
+    Some([0x02, 0x42, tail[0], tail[1], tail[2], tail[3]])
+}
+
+/// `02:42:ac:11:00:02`.
+pub fn parse_mac(text: &str) -> Option<Mac> {
+    let mut octets = text.split([':', '-']).map(|octet| u8::from_str_radix(octet, 16));
+    let mut mac = Mac::default();
+    for octet in &mut mac {
+        *octet = octets.next()?.ok()?;
+    }
+    octets.next().is_none().then_some(mac)
+}
+
+fn by_name(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(name.into())];
+    link
+}
+
+fn set_flag(link: &mut LinkMessage, flag: LinkFlags) {
+    link.header.flags |= flag;
+    link.header.change_mask |= flag;
+}
+
+fn family_of(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_address_is_six_octets() {
+        assert_eq!(parse_mac("02:42:ac:11:00:02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
+        assert_eq!(parse_mac("02:42:ac:11:00"), None);
+        assert_eq!(parse_mac("02:42:ac:11:00:02:03"), None);
+        assert_eq!(parse_mac("02:42:ac:11:00:zz"), None);
+    }
+
+    #[test]
+    fn an_address_always_has_the_same_mac() {
+        let v4 = Some(Ipv4Addr::new(172, 17, 0, 2));
+        assert_eq!(mac_of(v4, None), Some([2, 0x42, 172, 17, 0, 2]));
+        assert_eq!(mac_of(v4, None), mac_of(v4, Some(Ipv6Addr::LOCALHOST)));
+    }
+}

@@ -1,0 +1,74 @@
+//! What gantryd holds besides netd: copies of its sockets and of what it was told, to hand to the next one.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+
+use gantry_wire::net::{Element, Port, Request, SOCKETS_PER_MESSAGE, Targets};
+
+/// Sockets beside a request.
+pub type Sockets = Vec<Arc<OwnedFd>>;
+
+#[derive(Debug, Default)]
+pub struct Held {
+    rules: Option<(String, String)>,
+    containers: BTreeMap<String, HeldContainer>,
+    kept: BTreeMap<String, Arc<OwnedFd>>,
+}
+
+#[derive(Debug, Default)]
+struct HeldContainer {
+    ports: Vec<(Port, Arc<OwnedFd>)>,
+    lead: Option<(Targets, Vec<Element>)>,
+}
+
+impl Held {
+    /// Notes a request that netd has carried out.
+    pub fn note(&mut self, request: &Request, sockets: &[Arc<OwnedFd>]) {
+        match request {
+            Request::Rules { table, text } => self.rules = Some((table.clone(), text.clone())),
+            Request::Hold { container, ports } => {
+                let held = &mut self.containers.entry(container.clone()).or_default().ports;
+                held.extend(ports.iter().copied().zip(sockets.iter().cloned()));
+            }
+            Request::Lead { container, targets, elements } => {
+                self.containers.entry(container.clone()).or_default().lead = Some((*targets, elements.clone()));
+            }
+            Request::Rest { container } => {
+                if let Some(held) = self.containers.get_mut(container) {
+                    held.lead = None;
+                }
+                self.containers.retain(|_, held| held.lead.is_some() || !held.ports.is_empty());
+            }
+            Request::Release { container } => drop(self.containers.remove(container)),
+            Request::Keep { name } => self.kept.extend(sockets.first().map(|socket| (name.clone(), socket.clone()))),
+            Request::Forget { name } => drop(self.kept.remove(name)),
+            _ => {}
+        }
+    }
+
+    /// The requests that bring an empty netd to the same state.
+    pub fn retell(&self) -> Vec<(Request, Sockets)> {
+        let mut requests = Vec::new();
+        for (name, socket) in &self.kept {
+            requests.push((Request::Keep { name: name.clone() }, vec![socket.clone()]));
+        }
+        for (container, held) in &self.containers {
+            for part in held.ports.chunks(SOCKETS_PER_MESSAGE) {
+                let (ports, sockets) = part.iter().cloned().unzip();
+                requests.push((Request::Hold { container: container.clone(), ports }, sockets));
+            }
+            if let Some((targets, elements)) = held.lead.clone() {
+                requests.push((Request::Lead { container: container.clone(), targets, elements }, Vec::new()));
+            }
+        }
+        // Last: one transaction then writes all elements.
+        if let Some((table, text)) = self.rules.clone() {
+            requests.push((Request::Rules { table, text }, Vec::new()));
+        }
+        requests
+    }
+
+    pub fn ports(&self) -> BTreeMap<String, Vec<Port>> {
+        let ports = |held: &HeldContainer| held.ports.iter().map(|(port, _)| *port).collect();
+        self.containers.iter().map(|(id, held)| (id.clone(), ports(held))).collect()
+    }
+}

@@ -1,0 +1,229 @@
+//! The firewall as a value: what our bridges ask for, and the table and elements that follow from it.
+//!
+//! One `inet` table. Its chains are static and speak of sets; a bridge is an element in some of them, written when a
+//! network comes or goes; a published port is an element in others, written when a container starts or stops.
+//!
+//! ```text
+//! prerouting, output ─► published   local destination (never 127.0.0.0/8, ::1) ─► container, by the maps
+//! forward                           within one bridge: yes; internal: no; into a bridge: answers, published ports
+//! postrouting                       out of our subnets: the host's address; back into the same subnet as well
+//! ```
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use gantry_domain::engine_id::EngineId;
+use gantry_wire::net::{Element, Field, IpProtocol, Port, Targets};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The whole of it. Kept in a file until the next boot, so that a new gantryd begins with what is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rules {
+    /// We switched forwarding on: traffic between interfaces that are none of any engine's stays forbidden.
+    pub guard_forwarding: bool,
+    /// By the bridge's name.
+    pub bridges: BTreeMap<String, BridgeRules>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BridgeRules {
+    pub network: String,
+    pub subnets: Vec<IpNet>,
+    /// Nothing goes in or out.
+    pub internal: bool,
+    /// Containers of this bridge reach each other.
+    pub icc: bool,
+    pub masquerade: bool,
+}
+
+/// The name of an engine's table.
+pub fn table_name(engine: &EngineId) -> String {
+    let short: String = engine.0.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("gantry-{short}")
+}
+
+impl Rules {
+    /// The table in nft's language, without elements of containers.
+    pub fn text(&self, table: &str, engine: &EngineId) -> String {
+        let sets = [self.bridge_sets(), self.subnet_sets(), PORT_SETS.to_owned()].concat();
+        let guard = if self.guard_forwarding { GUARD } else { "" };
+        let comment: String = engine.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let chains = CHAINS.replace("    GUARD\n", guard);
+        format!("table inet {table} {{\n  comment \"engine {comment}\"\n{sets}{chains}}}\n")
+    }
+
+    fn bridge_sets(&self) -> String {
+        let all = self.bridges.keys().map(|name| quoted(name));
+        let internal = self.bridges.iter().filter(|(_, bridge)| bridge.internal).map(|(name, _)| quoted(name));
+        let within = self.bridges.iter().filter(|(_, bridge)| bridge.icc);
+        let within = within.map(|(name, _)| format!("{0} . {0}", quoted(name)));
+        [
+            set("bridges", "ifname", "", all),
+            set("internal", "ifname", "", internal),
+            set("within", "ifname . ifname", "", within),
+        ]
+        .concat()
+    }
+
+    fn subnet_sets(&self) -> String {
+        let mut text = String::new();
+        for (suffix, address, v6) in [("4", "ipv4_addr", false), ("6", "ipv6_addr", true)] {
+            let subnets = |wanted: fn(&BridgeRules) -> bool| {
+                let bridges = self.bridges.iter().filter(move |(_, bridge)| wanted(bridge));
+                bridges.flat_map(move |(name, bridge)| {
+                    let own = bridge.subnets.iter().map(IpNet::trunc).filter(move |net| net.addr().is_ipv6() == v6);
+                    own.map(move |net| (net, name))
+                })
+            };
+            let outward = subnets(|bridge| bridge.masquerade && !bridge.internal).map(|(net, _)| net.to_string());
+            let back = subnets(|bridge| !bridge.internal).map(|(net, name)| format!("{net} . {}", quoted(name)));
+            text += &set(&format!("outward{suffix}"), address, "flags interval; ", outward);
+            text += &set(&format!("hairpin{suffix}"), &format!("{address} . ifname"), "flags interval; ", back);
+        }
+        text
+    }
+}
+
+/// What a container's published ports put into the table: nothing for loopback addresses, which the relay serves, nor
+/// where host and container have different families.
+pub fn elements(ports: &[Port], targets: Targets) -> Vec<Element> {
+    let mut elements: Vec<Element> = ports.iter().flat_map(|port| port_elements(*port, targets)).collect();
+    elements.sort();
+    elements.dedup();
+    elements
+}
+
+fn port_elements(port: Port, targets: Targets) -> Vec<Element> {
+    let Some(target) = targets.reached_from(port.host_ip) else { return Vec::new() };
+    if port.host_ip.is_loopback() || target.is_ipv4() != port.host_ip.is_ipv4() {
+        return Vec::new();
+    }
+    let suffix = if target.is_ipv4() { "4" } else { "6" };
+    let protocol = Field::Protocol(port.protocol);
+    let (set, key) = if port.host_ip.is_unspecified() {
+        (format!("anywhere{suffix}"), vec![protocol, Field::Port(port.host_port)])
+    } else {
+        (format!("address{suffix}"), vec![protocol, Field::Ip(port.host_ip), Field::Port(port.host_port)])
+    };
+    let data = vec![Field::Ip(target), Field::Port(port.container_port)];
+    let open = vec![Field::Ip(target), protocol, Field::Port(port.container_port)];
+    vec![Element { set, key, data }, Element { set: format!("open{suffix}"), key: open, data: Vec::new() }]
+}
+
+/// The protocol's number in the IP header.
+pub fn protocol(protocol: gantry_domain::network::Protocol) -> IpProtocol {
+    use gantry_domain::network::Protocol;
+    match protocol {
+        Protocol::Tcp => IpProtocol::TCP,
+        Protocol::Udp => IpProtocol::UDP,
+        Protocol::Sctp => IpProtocol::SCTP,
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+fn set(name: &str, kind: &str, flags: &str, elements: impl Iterator<Item = String>) -> String {
+    let elements: Vec<String> = elements.collect();
+    let mut text = format!("  set {name} {{ type {kind}; {flags}");
+    if !elements.is_empty() {
+        let _ = write!(text, "elements = {{ {} }};", elements.join(", "));
+    }
+    text + "}\n"
+}
+
+const PORT_SETS: &str = "\
+  map anywhere4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  map anywhere6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+  map address4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
+  map address6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
+  set open4 { type ipv4_addr . inet_proto . inet_service; }
+  set open6 { type ipv6_addr . inet_proto . inet_service; }
+";
+
+/// Every engine's bridges are bridges: they keep working, and decide for themselves.
+const GUARD: &str = "    meta iifkind != \"bridge\" meta oifkind != \"bridge\" drop\n";
+
+/// `accept` ends this table only. The administrator's own rules belong into a table of an earlier priority.
+const CHAINS: &str = "\
+  chain prerouting { type nat hook prerouting priority dstnat; policy accept;
+    fib daddr type local jump published
+  }
+  chain output { type nat hook output priority dstnat; policy accept;
+    fib daddr type local jump published
+  }
+  chain published {
+    ip daddr 127.0.0.0/8 return
+    ip6 daddr ::1 return
+    dnat ip to meta l4proto . ip daddr . th dport map @address4
+    dnat ip to meta l4proto . th dport map @anywhere4
+    dnat ip6 to meta l4proto . ip6 daddr . th dport map @address6
+    dnat ip6 to meta l4proto . th dport map @anywhere6
+  }
+  chain forward { type filter hook forward priority filter; policy accept;
+    GUARD
+    iifname . oifname @within accept
+    iifname @internal drop
+    oifname @internal drop
+    oifname @bridges jump inward
+  }
+  chain inward {
+    ct state established,related accept
+    ct status dnat ip daddr . meta l4proto . th dport @open4 accept
+    ct status dnat ip6 daddr . meta l4proto . th dport @open6 accept
+    drop
+  }
+  chain postrouting { type nat hook postrouting priority srcnat; policy accept;
+    ip saddr @outward4 oifname != @bridges masquerade
+    ip6 saddr @outward6 oifname != @bridges masquerade
+    ct status dnat ip saddr . oifname @hairpin4 masquerade
+    ct status dnat ip6 saddr . oifname @hairpin6 masquerade
+  }
+";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn port(host_ip: &str) -> Port {
+        Port { protocol: IpProtocol::TCP, host_ip: host_ip.parse().unwrap(), host_port: 8080, container_port: 80 }
+    }
+
+    fn v4_only() -> Targets {
+        Targets { v4: Some([172, 17, 0, 2].into()), v6: None }
+    }
+
+    #[test]
+    fn a_port_on_loopback_is_never_opened_in_the_firewall() {
+        assert_eq!(elements(&[port("127.0.0.1"), port("::1"), port("127.0.0.7")], v4_only()), []);
+    }
+
+    #[test]
+    fn an_ipv6_port_of_an_ipv4_container_is_the_relays_alone() {
+        assert_eq!(elements(&[port("::")], v4_only()), []);
+    }
+
+    #[test]
+    fn two_host_ports_for_one_container_port_open_it_once() {
+        let both = elements(&[port("0.0.0.0"), port("192.0.2.2")], v4_only());
+        let sets: Vec<_> = both.iter().map(|element| element.set.as_str()).collect();
+        assert_eq!(sets, ["address4", "anywhere4", "open4"]);
+    }
+
+    #[test]
+    fn an_internal_network_is_not_masqueraded() {
+        let bridge = BridgeRules {
+            subnets: vec!["10.1.0.1/24".parse().unwrap()],
+            internal: true,
+            masquerade: true,
+            ..BridgeRules::default()
+        };
+        let rules = Rules { bridges: BTreeMap::from([("br-1".into(), bridge)]), ..Rules::default() };
+        assert!(!rules.subnet_sets().contains("10.1.0.0"));
+        assert!(rules.bridge_sets().contains("set internal { type ifname; elements = { \"br-1\" };}"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Bridges and sandboxes: what is made, and that nothing stays.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::future::join_all;
+use gantry_domain::{ContainerId, network::Protocol::Tcp, ports::Network as _};
+
+use crate::lab::{self, Lab, Namespace, publish, record, setup, sh, start, stop};
+
+#[test]
+fn a_sandbox_has_its_link_address_and_route() {
+    lab::run("bridges::a_sandbox_has_its_link_address_and_route", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let container = start(&network, &mut setup(&bridge, 2), &[]).await;
+        let addresses = container.sh("ip -o address show");
+        assert!(addresses.contains("eth0    inet 172.17.0.2/16 brd 172.17.255.255"), "{addresses}");
+        assert!(addresses.contains("lo    inet 127.0.0.1/8"), "{addresses}");
+        assert!(addresses.contains("lo    inet6 ::1/128"), "{addresses}");
+        assert!(container.sh("ip route").contains("default via 172.17.0.1 dev eth0"));
+        assert!(container.sh("ip -o link show eth0").contains("02:42:ac:11:00:02"));
+        assert!(sh("ip -o link show master docker0").contains("state UP"));
+        container.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "web");
+        assert_eq!(lab.host.ask_tcp("172.17.0.2:80").unwrap(), "web 172.17.0.1");
+    });
+}
+
+/// T44: off means off, before anything comes up.
+#[test]
+fn without_ipv6_no_interface_has_a_trace_of_it() {
+    lab::run("bridges::without_ipv6_no_interface_has_a_trace_of_it", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let container = start(&network, &mut setup(&bridge, 2), &[]).await;
+        assert_eq!(container.sh("ip -6 -o address show dev eth0"), "");
+        assert_eq!(container.sh("cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6"), "1\n");
+        assert_eq!(container.sh("cat /proc/sys/net/ipv6/conf/eth0/accept_ra"), "0\n");
+        assert_eq!(sh("ip -6 -o address show dev docker0"), "");
+        assert_eq!(sh("ip -6 -o address show | grep -c veth || true"), "0\n");
+    });
+}
+
+#[test]
+fn what_leaves_a_bridge_has_the_hosts_address() {
+    lab::run("bridges::what_leaves_a_bridge_has_the_hosts_address", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        lab.outside.serve_tcp(Ipv4Addr::UNSPECIFIED, 9000, "outside");
+        let container = start(&network, &mut setup(&bridge, 2), &[]).await;
+        assert_eq!(container.ask_tcp("192.0.2.100:9000").unwrap(), "outside 192.0.2.1");
+    });
+}
+
+#[test]
+fn without_icc_containers_of_the_bridge_do_not_reach_each_other() {
+    lab::run("bridges::without_icc_containers_of_the_bridge_do_not_reach_each_other", |lab| async move {
+        let settings = gantry_network::NetworkSettings { icc: false, ..lab.settings() };
+        let network = gantry_network::KernelNetwork::open(settings).await.unwrap();
+        let bridge = record("docker0", &["172.17.0.0/16"]);
+        network.ensure_network(&bridge).await.unwrap();
+        let one = start(&network, &mut setup(&bridge, 2), &[]).await;
+        let two = start(&network, &mut setup(&bridge, 3), &[]).await;
+        two.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "two");
+        assert!(one.ask_tcp("172.17.0.3:80").is_err());
+        assert_eq!(lab.host.ask_tcp("172.17.0.3:80").unwrap(), "two 172.17.0.1");
+        lab.outside.serve_tcp(Ipv4Addr::UNSPECIFIED, 9000, "outside");
+        assert!(one.ask_tcp("192.0.2.100:9000").is_ok());
+    });
+}
+
+#[test]
+fn a_sandbox_carries_its_mtu_sysctls_and_counters() {
+    lab::run("bridges::a_sandbox_carries_its_mtu_sysctls_and_counters", |lab| async move {
+        let network = lab.open().await;
+        let mut bridge = record("br-mtu", &["172.30.0.0/24"]);
+        bridge.options.insert("com.docker.network.driver.mtu".into(), "1400".into());
+        network.ensure_network(&bridge).await.unwrap();
+        let mut one = setup(&bridge, 2);
+        one.sysctls.insert("net.ipv4.conf.eth0.log_martians".into(), "1".into());
+        let container = start(&network, &mut one, &[]).await;
+        assert!(container.sh("ip -o link show eth0").contains("mtu 1400"));
+        assert_eq!(container.sh("cat /proc/sys/net/ipv4/conf/eth0/log_martians"), "1\n");
+        container.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "one");
+        lab.host.ask_tcp("172.30.0.2:80").unwrap();
+        let counters = network.statistics(&one.id).await.unwrap();
+        assert_eq!(counters.keys().collect::<Vec<_>>(), ["eth0"]);
+        assert!(counters["eth0"].rx_bytes > 0 && counters["eth0"].tx_packets > 0);
+    });
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_made_leaves_nothing() {
+    lab::run("bridges::a_sandbox_that_cannot_be_made_leaves_nothing", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let before = traces(&lab);
+        let mut broken = setup(&bridge, 2);
+        broken.sysctls.insert("net.ipv4.no_such_thing".into(), "1".into());
+        let error = network.create_sandbox(&broken).await.unwrap_err();
+        assert!(error.message().contains("net.ipv4.no_such_thing"), "{error:?}");
+        assert_eq!(traces(&lab), before);
+        assert!(network.sandboxes().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_thing_that_is_absent_is_removed_without_a_word() {
+    lab::run("bridges::a_thing_that_is_absent_is_removed_without_a_word", |lab| async move {
+        let network = lab.open().await;
+        network.delete_sandbox(&ContainerId::random()).await.unwrap();
+        network.release_ports(&ContainerId::random()).await.unwrap();
+        network.remove_network(&record("br-none", &["10.9.0.0/24"])).await.unwrap();
+        let error = network.adopt_sandbox(&setup(&record("br-none", &["10.9.0.0/24"]), 2)).await.unwrap_err();
+        assert!(error.is_not_found());
+    });
+}
+
+#[test]
+fn a_removed_network_leaves_nothing() {
+    lab::run("bridges::a_removed_network_leaves_nothing", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let other = record("br-other", &["10.8.0.0/24"]);
+        network.ensure_network(&other).await.unwrap();
+        network.ensure_network(&other).await.unwrap();
+        network.remove_network(&other).await.unwrap();
+        assert!(!sh("ip -o link").contains("br-other"));
+        assert!(!sh("nft list ruleset").contains("10.8.0"));
+        network.remove_network(&bridge).await.unwrap();
+        assert_eq!(sh("nft list ruleset"), "");
+        assert!(!sh("ip -o link").contains("docker0"));
+    });
+}
+
+#[test]
+fn a_bridge_of_the_administrators_is_used_and_left() {
+    lab::run("bridges::a_bridge_of_the_administrators_is_used_and_left", |lab| async move {
+        sh("ip link add br-own type bridge");
+        let network = lab.open().await;
+        let own = record("br-own", &["10.7.0.0/24"]);
+        network.ensure_network(&own).await.unwrap();
+        assert!(sh("ip -o address show br-own").contains("10.7.0.1/24"));
+        network.remove_network(&own).await.unwrap();
+        assert!(sh("ip -o link").contains("br-own"));
+    });
+}
+
+#[test]
+fn twenty_sandboxes_are_made_at_once_and_fifty_rounds_leave_nothing() {
+    lab::run("bridges::twenty_sandboxes_are_made_at_once_and_fifty_rounds_leave_nothing", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let round = async |count: u8| {
+            let begin = |n: u8| {
+                let (network, mut one) = (&network, setup(&bridge, n + 2));
+                async move {
+                    let port = [publish(Tcp, None, 8000 + u16::from(n), 80)];
+                    start(network, &mut one, &port).await.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "one");
+                    one.id
+                }
+            };
+            let ids = join_all((0..count).map(begin)).await;
+            for n in 0..count {
+                assert!(lab.outside.ask_tcp(&format!("192.0.2.1:{}", 8000 + u16::from(n))).is_ok());
+            }
+            join_all(ids.iter().map(|id| stop(&network, id))).await;
+        };
+        round(20).await;
+        let before = traces(&lab);
+        for _ in 0..50 {
+            round(1).await;
+        }
+        assert_eq!(traces(&lab), before);
+    });
+}
+
+#[test]
+fn the_hosts_routes_do_not_count_our_own_bridges() {
+    lab::run("bridges::the_hosts_routes_do_not_count_our_own_bridges", |lab| async move {
+        let (network, _) = lab.with_bridge().await;
+        let routes = network.host_routes().await.unwrap();
+        assert!(routes.contains(&"192.0.2.0/24".parse().unwrap()), "{routes:?}");
+        assert!(!routes.iter().any(|net| net.contains(&IpAddr::from([172, 17, 0, 1]))), "{routes:?}");
+    });
+}
+
+#[test]
+fn forwarding_that_we_switched_on_serves_containers_only() {
+    lab::run("bridges::forwarding_that_we_switched_on_serves_containers_only", |lab| async move {
+        let (network, _) = lab.with_bridge().await;
+        assert_eq!(sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+        let mut far = setup(&record("br-x", &[]), 2);
+        far.endpoints.clear();
+        let far: Namespace = start(&network, &mut far, &[]).await;
+        sh(&format!("ip link add wan1 type veth peer name eth0 netns {}", far.path()));
+        sh("ip link set wan1 up; ip address add 203.0.113.254/24 dev wan1");
+        far.sh("ip link set eth0 up; ip address add 203.0.113.1/24 dev eth0");
+        far.sh("ip route add default via 203.0.113.254");
+        far.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "far");
+        lab.outside.sh("ip route add 203.0.113.0/24 via 192.0.2.1");
+        assert!(lab.outside.ask_tcp("203.0.113.1:80").is_err());
+    });
+}
+
+/// Links, namespaces, mounts, elements of the table, and netd's descriptors.
+fn traces(lab: &Lab) -> String {
+    let folder = lab.folder.path().display();
+    let netd = lab.netd_pid();
+    let links = sh("ip -o link | wc -l");
+    let pins = sh(&format!("ls {folder}/netns | wc -l; grep -c {folder} /proc/self/mountinfo || true"));
+    let rules = sh("nft list ruleset");
+    lab::eventually("netd closes its connections", || {
+        sh(&format!("ls /proc/{netd}/fd | wc -l")).trim().parse::<u32>().unwrap() < 16
+    });
+    let descriptors = sh(&format!("ls /proc/{netd}/fd | wc -l; ls /proc/self/task | wc -l"));
+    format!("{links}{pins}{rules}{descriptors}")
+}
