@@ -1,0 +1,177 @@
+//! What may be written, and what comes back.
+
+use std::{fs, sync::Arc};
+
+use gantry_domain::{
+    ErrorKind,
+    ports::{Store as _, Write},
+};
+
+use super::{block, container, generations, id, load, sized};
+use crate::{RecordStore, log::Log};
+
+#[test]
+fn what_was_committed_is_loaded_by_the_next_store() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        store.commit(vec![container(1, 1), container(2, 1), container(3, 1)]).await.unwrap();
+        store.commit(vec![container(1, 2)]).await.unwrap();
+        store.commit(vec![Write::ContainerTombstone { id: id(2) }]).await.unwrap();
+        store.commit(vec![Write::ContainerTombstone { id: id(3) }]).await.unwrap();
+        store.commit(vec![Write::ContainerGone { id: id(3) }]).await.unwrap();
+        store.commit(vec![sized(4, 1, 3 << 20)]).await.unwrap();
+    });
+    let loaded = load(dir.path());
+    assert_eq!(generations(&loaded), [("c1".into(), 2), ("c4".into(), 1)]);
+    assert_eq!(loaded.container_tombstones, [id(2)]);
+    assert_eq!(loaded.damage, Vec::<String>::new());
+}
+
+#[test]
+fn the_lower_generation_loses() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        store.commit(vec![container(1, 5)]).await.unwrap();
+        let error = store.commit(vec![container(2, 1), container(1, 4)]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    });
+    assert_eq!(generations(&load(dir.path())), [("c1".into(), 5)], "nothing of the refused commit is there");
+}
+
+#[test]
+fn a_record_does_not_come_back_over_its_tombstone() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        store.commit(vec![container(1, 1)]).await.unwrap();
+        store.commit(vec![Write::ContainerTombstone { id: id(1) }]).await.unwrap();
+        let error = store.commit(vec![container(1, 2)]).await.unwrap_err();
+        assert_eq!(error.message(), format!("removal of container {} is already in progress", id(1)));
+    });
+}
+
+#[test]
+fn a_newer_schema_is_listed_and_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let newer = match container(1, 1) {
+        Write::Container(mut record) => {
+            record.schema = 99;
+            Write::Container(record)
+        }
+        _ => unreachable!(),
+    };
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        store.commit(vec![newer]).await.unwrap();
+        for write in [container(1, 2), Write::ContainerTombstone { id: id(1) }] {
+            assert_eq!(store.commit(vec![write]).await.unwrap_err().kind(), ErrorKind::Conflict);
+        }
+    });
+    let loaded = load(dir.path());
+    assert!(loaded.containers.is_empty());
+    assert_eq!((loaded.newer[0].0.as_str(), loaded.newer[0].1.as_str()), ("container", id(1).as_str()));
+    assert!(loaded.newer[0].2.contains("\"schema\":99"));
+}
+
+#[test]
+fn concurrent_commits_share_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        let store = Arc::new(RecordStore::open(dir.path()).unwrap());
+        // The log's lock holds the committer up, so that all the others are there when it comes back.
+        let all: Vec<_> = {
+            let log = Arc::clone(store.log());
+            let gate = std::thread::spawn(move || {
+                let _held = log.lock();
+                std::thread::sleep(std::time::Duration::from_millis(300));
+            });
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let spawned = (0..200)
+                .map(|n| {
+                    let store = Arc::clone(&store);
+                    tokio::spawn(async move { store.commit(vec![container(n, 1)]).await })
+                })
+                .collect();
+            tokio::task::spawn_blocking(move || gate.join().unwrap()).await.unwrap();
+            spawned
+        };
+        for one in all {
+            one.await.unwrap().unwrap();
+        }
+        assert!(store.syncs() <= 20, "{} syncs for 200 commits", store.syncs());
+    });
+    assert_eq!(load(dir.path()).containers.len(), 200);
+}
+
+#[test]
+fn garbage_is_rewritten_away_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        for generation in 1..=60 {
+            store.commit(vec![sized(1, generation, 100_000), container(2, generation)]).await.unwrap();
+        }
+        store.commit(vec![Write::ContainerTombstone { id: id(3) }]).await.unwrap();
+        store.commit(vec![container(4, 1)]).await.unwrap();
+    });
+    assert!(fs::metadata(Log::path_in(dir.path())).unwrap().len() < 2 << 20);
+    let loaded = load(dir.path());
+    assert_eq!(generations(&loaded), [("c1".into(), 60), ("c2".into(), 60), ("c4".into(), 1)]);
+    assert_eq!(loaded.container_tombstones, [id(3)]);
+}
+
+#[test]
+fn an_unfinished_rewrite_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        RecordStore::open(dir.path()).unwrap().commit(vec![container(1, 1)]).await.unwrap();
+    });
+    let log = fs::read(Log::path_in(dir.path())).unwrap();
+    for cut in [0, 10, log.len()] {
+        fs::write(dir.path().join("records.log.tmp"), &log[..cut]).unwrap();
+        let loaded = load(dir.path());
+        assert_eq!(generations(&loaded), [("c1".into(), 1)]);
+        assert!(loaded.damage.is_empty());
+        assert!(!dir.path().join("records.log.tmp").exists());
+    }
+}
+
+#[test]
+fn caches_are_kept_at_any_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let large: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        store.put_cache("events", vec![1; 50_000]).await.unwrap();
+        store.put_cache("events", large.clone()).await.unwrap();
+        store.put_cache("events2", vec![7]).await.unwrap();
+        store.put_cache("empty", Vec::new()).await.unwrap();
+        store.flush().await.unwrap();
+        assert_eq!(store.get_cache("events").await.unwrap().unwrap(), large);
+    });
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        assert_eq!(store.get_cache("events").await.unwrap().unwrap(), large);
+        assert_eq!(store.get_cache("events2").await.unwrap().unwrap(), [7]);
+        assert_eq!(store.get_cache("empty").await.unwrap().unwrap(), Vec::<u8>::new());
+        assert_eq!(store.get_cache("none").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn ten_thousand_records_load_within_five_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        for thousand in 0..10 {
+            let writes = (thousand * 1000..(thousand + 1) * 1000).map(|n| sized(n, 1, 2000)).collect();
+            store.commit(writes).await.unwrap();
+        }
+    });
+    let start = std::time::Instant::now();
+    assert_eq!(load(dir.path()).containers.len(), 10_000);
+    println!("10,000 records in {:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 5);
+}
