@@ -1,0 +1,91 @@
+//! Facts of this host, read from `/proc` and `/sys` each time they are asked for.
+
+mod cgroup;
+mod devices;
+mod ps;
+mod system;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use gantry_domain::{
+    Error, Result,
+    ports::{DeviceNode, Facts, HostFacts, PathKind},
+};
+
+/// The host that this process runs on. The root is `/` but in tests, which read recorded trees.
+pub struct Host {
+    root: PathBuf,
+    data_root: PathBuf,
+}
+
+impl Host {
+    pub fn new(data_root: &Path) -> Self {
+        Self { root: PathBuf::from("/"), data_root: data_root.to_owned() }
+    }
+}
+
+/// Runs file work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|failed| Error::system(failed.to_string()))
+}
+
+#[async_trait]
+impl HostFacts for Host {
+    async fn facts(&self) -> Facts {
+        let (root, data_root) = (self.root.clone(), self.data_root.clone());
+        blocking(move || system::read(&root, &data_root)).await.unwrap_or_else(|error| Facts {
+            warnings: vec![format!("WARNING: the host could not be read: {error}")],
+            ..Facts::default()
+        })
+    }
+
+    fn boot_id(&self) -> String {
+        system::line(&self.root.join("proc/sys/kernel/random/boot_id")).unwrap_or_default()
+    }
+
+    async fn path_kind(&self, path: &str) -> Result<Option<PathKind>> {
+        match tokio::fs::metadata(path).await {
+            Ok(found) if found.is_dir() => Ok(Some(PathKind::Directory)),
+            Ok(found) if found.is_file() => Ok(Some(PathKind::File)),
+            Ok(_) => Ok(Some(PathKind::Other)),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn make_bind_source(&self, path: &str) -> Result<()> {
+        let made = tokio::fs::create_dir_all(path).await;
+        made.map_err(|error| {
+            Error::system(format!("error while creating mount source path '{path}': mkdir {path}: {error}"))
+        })
+    }
+
+    async fn devices(&self, path: &str) -> Result<Vec<DeviceNode>> {
+        let path = path.to_owned();
+        blocking(move || devices::nodes(Path::new(&path))).await?
+    }
+
+    async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>> {
+        let path = path.to_owned();
+        blocking(move || system::read_capped(Path::new(&path), max)).await?
+    }
+
+    async fn ps(&self, pids: &[u32], args: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+        ps::run(pids, args).await
+    }
+
+    async fn signal(&self, pid: u32, signal: u32) -> Result<()> {
+        let number = i32::try_from(signal).map_err(|_| Error::invalid(format!("invalid signal: {signal}")))?;
+        let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        let (Some(process), Some(signal)) = (process, rustix::process::Signal::from_named_raw(number)) else {
+            return Err(Error::invalid(format!("invalid process {pid} or signal {signal}")));
+        };
+        match rustix::process::kill_process(process, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(Error::system(error.to_string())),
+        }
+    }
+}
