@@ -37,10 +37,10 @@ pub struct Veth<'a> {
     pub mtu: u32,
 }
 
-/// Makes both ends at once, each up, the near one at its bridge and the far one in its namespace.
+/// Makes both ends at once, the near one at its bridge and up, the far one in its namespace. The kernel does not take
+/// the far one up in the same step.
 pub fn create_veth(veth: &Veth<'_>) -> Step {
     let mut peer = LinkMessage::default();
-    set_flag(&mut peer, LinkFlags::Up);
     peer.attributes = vec![
         LinkAttribute::IfName(veth.peer_name.into()),
         LinkAttribute::Address(veth.peer_mac.to_vec()),

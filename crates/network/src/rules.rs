@@ -152,7 +152,7 @@ const CHAINS: &str = "\
   chain prerouting { type nat hook prerouting priority dstnat; policy accept;
     fib daddr type local jump published
   }
-  chain output { type nat hook output priority dstnat; policy accept;
+  chain output { type nat hook output priority -100; policy accept;
     fib daddr type local jump published
   }
   chain published {

@@ -107,6 +107,7 @@ fn address(join: &Join<'_>) -> io::Result<()> {
     let mut steps = Vec::new();
     steps.extend(endpoint.ipv4.map(|net| link::add_address(index, net.into())));
     steps.extend(endpoint.ipv6.map(|net| link::add_address(index, net.into())));
+    steps.push(link::set_up(index));
     if join.default_route && !join.network.internal {
         let gateways = [endpoint.ipv4_gateway.map(Into::into), endpoint.ipv6_gateway.map(Into::into)];
         steps.extend(gateways.into_iter().flatten().map(link::add_default_route));
