@@ -49,7 +49,8 @@ impl BlobCache {
             blobs.size -= old.len();
         }
         while blobs.size > CAPACITY {
-            let Some(oldest) = blobs.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| digest.clone())
+            let Some(oldest) =
+                blobs.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| digest.clone())
             else {
                 return;
             };

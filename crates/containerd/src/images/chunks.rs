@@ -52,25 +52,14 @@ impl PipeSender {
     }
 }
 
-impl Pipe {
-    /// The same for an async reader.
-    pub async fn recv(&mut self) -> Result<Option<Bytes>> {
-        unpiece(self.0.recv().await)
-    }
-}
-
 impl Chunks for Pipe {
     fn next(&mut self) -> Result<Option<Bytes>> {
-        unpiece(self.0.blocking_recv())
-    }
-}
-
-fn unpiece(piece: Option<Piece>) -> Result<Option<Bytes>> {
-    match piece {
-        Some(Piece::Data(data)) => Ok(Some(data)),
-        Some(Piece::End) => Ok(None),
-        Some(Piece::Failed(error)) => Err(error),
-        None => Err(Error::cancelled("the transfer was cut off")),
+        match self.0.blocking_recv() {
+            Some(Piece::Data(data)) => Ok(Some(data)),
+            Some(Piece::End) => Ok(None),
+            Some(Piece::Failed(error)) => Err(error),
+            None => Err(Error::cancelled("the transfer was cut off")),
+        }
     }
 }
 
@@ -153,9 +142,11 @@ pub fn unwrap_io(error: std::io::Error) -> Error {
     }
 }
 
-/// Chunks already at hand, for tests and small documents.
+/// Chunks already at hand.
+#[cfg(test)]
 pub struct Ready(pub std::collections::VecDeque<Bytes>);
 
+#[cfg(test)]
 impl Chunks for Ready {
     fn next(&mut self) -> Result<Option<Bytes>> {
         Ok(self.0.pop_front())

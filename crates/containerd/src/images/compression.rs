@@ -37,10 +37,9 @@ impl Compression {
     }
 }
 
-/// A stream after decompression, with both lengths.
+/// A stream after decompression, with what it took.
 pub struct Decompressed<C: Chunks> {
     inner: Inner<C>,
-    out: u64,
 }
 
 enum Inner<C: Chunks> {
@@ -64,7 +63,7 @@ impl<C: Chunks> Decompressed<C> {
             Compression::Xz => Inner::Xz(Box::new(xz_decoder(reader(source))?)),
             Compression::Bzip2 => Inner::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(reader(source)))),
         };
-        Ok((Self { inner, out: 0 }, compression))
+        Ok((Self { inner }, compression))
     }
 
     /// Bytes taken from the compressed side so far.
@@ -77,16 +76,11 @@ impl<C: Chunks> Decompressed<C> {
             Inner::Bzip2(decoder) => decoder.get_ref().taken,
         }
     }
-
-    /// Bytes given out so far.
-    pub fn unpacked(&self) -> u64 {
-        self.out
-    }
 }
 
 impl<C: Chunks> Chunks for Decompressed<C> {
     fn next(&mut self) -> Result<Option<Bytes>> {
-        let chunk = match &mut self.inner {
+        Ok(match &mut self.inner {
             Inner::Plain { head, source, taken } => match std::mem::take(head) {
                 head if !head.is_empty() => Some(head),
                 _ => source.next()?.inspect(|chunk| *taken += chunk.len() as u64),
@@ -95,9 +89,7 @@ impl<C: Chunks> Chunks for Decompressed<C> {
             Inner::Zstd(decoder) => read_piece(decoder.as_mut())?,
             Inner::Xz(decoder) => read_piece(decoder.as_mut())?,
             Inner::Bzip2(decoder) => read_piece(decoder.as_mut())?,
-        };
-        self.out += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        Ok(chunk)
+        })
     }
 }
 

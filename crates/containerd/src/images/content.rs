@@ -34,11 +34,7 @@ impl Content {
 
     /// What is written or claimed through it is kept by the lease.
     pub fn with_lease(&self, lease: &str) -> Result<Self> {
-        Ok(Self {
-            client: self.client.with_lease(lease)?,
-            lease: Some(lease.to_owned()),
-            cache: self.cache.clone(),
-        })
+        Ok(Self { client: self.client.with_lease(lease)?, lease: Some(lease.to_owned()), cache: self.cache.clone() })
     }
 
     pub fn client(&self) -> &Client {
@@ -93,9 +89,12 @@ impl Content {
         let mut all = Vec::new();
         while let Some(answer) = answers.message().await.map_err(client::error)? {
             // A blob under another algorithm is none of ours.
-            all.extend(answer.info.iter().filter_map(|info| {
-                Some((Digest::parse(&info.digest).ok()?, info.size.max(0) as u64))
-            }));
+            all.extend(
+                answer
+                    .info
+                    .iter()
+                    .filter_map(|info| Some((Digest::parse(&info.digest).ok()?, info.size.max(0) as u64))),
+            );
         }
         Ok(all)
     }
@@ -180,7 +179,10 @@ impl Content {
         match received {
             // The status tells why containerd stopped listening; the sender only knows that it did.
             Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
-            Err(status) => Err(sent.err().filter(|_| status.code() == tonic::Code::Cancelled).unwrap_or_else(|| client::error(status))),
+            Err(status) => Err(sent
+                .err()
+                .filter(|_| status.code() == tonic::Code::Cancelled)
+                .unwrap_or_else(|| client::error(status))),
             Ok(true) => sent,
             Ok(false) => Err(sent.err().unwrap_or_else(|| Error::system("containerd did not take the blob"))),
         }
@@ -247,7 +249,13 @@ async fn send_parts(
 }
 
 fn request(name: &str, action: WriteAction, offset: i64, data: Vec<u8>) -> WriteContentRequest {
-    WriteContentRequest { action: action as i32, r#ref: name.to_owned(), offset, data, ..WriteContentRequest::default() }
+    WriteContentRequest {
+        action: action as i32,
+        r#ref: name.to_owned(),
+        offset,
+        data,
+        ..WriteContentRequest::default()
+    }
 }
 
 pub fn missing(digest: &Digest) -> Error {

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::{
     attributes::{Attributes, copy_attributes},
-    tree::{Tree, remove_all},
-    whiteout::{hide_lower, is_whiteout, make_whiteout},
+    tree::{Tree, clean, open_in, reopen},
+    whiteout::{hide_lower, is_opaque},
 };
 use self::{
     tree::Place,
@@ -36,7 +36,6 @@ use super::{
 pub struct Extracted {
     /// Digest of the uncompressed archive; `None` when the archive was plain and nobody asked, as it is then the blob's.
     pub diff_id: Option<Digest>,
-    pub compression: Compression,
     /// Folders that no member describes: they take owner and mode from the layers below. The root is the empty path.
     pub implied: BTreeSet<Vec<u8>>,
     /// The root hides everything below.
@@ -67,7 +66,6 @@ pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: Plain
     reader.drain()?;
     Ok(Extracted {
         diff_id: reader.into_source().hash.map(|hash| Digest::from_sha256(&hash.finalize())),
-        compression,
         implied: layer.tree.implied,
         root_opaque: layer.root_opaque,
         lower_links: layer.lower_links,
@@ -244,11 +242,7 @@ fn write_all(fd: &OwnedFd, mut data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn write_sparse<C: Chunks>(
-    fd: &OwnedFd,
-    sparse: &super::archive::Sparse,
-    reader: &mut TarReader<C>,
-) -> Result<()> {
+fn write_sparse<C: Chunks>(fd: &OwnedFd, sparse: &super::archive::Sparse, reader: &mut TarReader<C>) -> Result<()> {
     rustix::fs::ftruncate(fd, sparse.real_size).map_err(errno)?;
     let mut pending = Bytes::new();
     for (offset, length) in &sparse.map {

@@ -125,8 +125,7 @@ impl Tree {
             Some(_) => return Err(Error::invalid("a parent is not a folder")),
         }
         self.make_folder(&place)?;
-        rustix::fs::chmodat(&place.folder, &place.name, Mode::from_raw_mode(0o755), AtFlags::empty())
-            .map_err(errno)?;
+        rustix::fs::chmodat(&place.folder, &place.name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(errno)?;
         self.implied.insert(path.to_vec());
         self.resolve(path).map(Rc::new).map_err(errno)
     }

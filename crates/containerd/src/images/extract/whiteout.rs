@@ -67,9 +67,7 @@ pub fn make_whiteout(folder: &OwnedFd, name: &CStr) -> rustix::io::Result<()> {
 
 pub fn is_whiteout(folder: &OwnedFd, name: &CStr) -> Result<bool> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => {
-            Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0)
-        }
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(errno(error)),
     }

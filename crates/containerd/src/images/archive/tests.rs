@@ -1,0 +1,1 @@
+//! What the tar reader takes and refuses.

@@ -1,0 +1,290 @@
+//! Unpacked layers in containerd's snapshotter: staged, put on top of their parents, measured, viewed.
+//!
+//! A layer is extracted before its parents are known: into a snapshot without a parent, in overlayfs's own form. When
+//! the manifest has come it moves, by renames, into a snapshot on top of the right parent. Neither is ever mounted.
+
+mod adopt;
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use containerd_client::{
+    services::v1::snapshots::{
+        CommitSnapshotRequest, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+        StatSnapshotRequest, UsageRequest, ViewSnapshotRequest,
+    },
+    types::Mount,
+};
+use gantry_domain::{
+    Digest, Error, Result,
+    id::random_hex,
+    ports::{ImageView, LayerUsage, RootMount},
+};
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    chunks::Chunks,
+    content::Content,
+    extract::{self, Extracted, PlainDigest},
+    leases::{self, Collect},
+    limits::Limits,
+};
+use crate::client;
+
+/// The snapshotter whose folders we know how to fill.
+pub const OVERLAYFS: &str = "overlayfs";
+
+/// Snapshots, seen through the content's lease.
+#[derive(Clone)]
+pub struct Snapshots {
+    content: Content,
+    name: String,
+}
+
+/// A layer that is extracted and waits for its place.
+#[derive(Debug)]
+pub struct Staged {
+    pub key: String,
+    pub folder: PathBuf,
+    pub extracted: Extracted,
+}
+
+/// A prepared snapshot, as overlayfs describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upper {
+    pub key: String,
+    pub folder: PathBuf,
+    /// Topmost first.
+    pub lowers: Vec<PathBuf>,
+}
+
+/// The chain id of each layer: of itself on top of those before it.
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff in diff_ids {
+        chain.push(match chain.last() {
+            None => diff.clone(),
+            Some(parent) => Digest::from_sha256(&Sha256::digest(format!("{parent} {diff}"))),
+        });
+    }
+    chain
+}
+
+impl Snapshots {
+    pub fn new(content: Content, name: impl Into<String>) -> Self {
+        Self { content, name: name.into() }
+    }
+
+    pub fn with_lease(&self, lease: &str) -> Result<Self> {
+        Ok(Self { content: self.content.with_lease(lease)?, name: self.name.clone() })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether we fill its folders ourselves; others are filled by containerd.
+    pub fn is_overlay(&self) -> bool {
+        self.name == OVERLAYFS
+    }
+
+    /// Puts a snapshot under our lease and says whether it is here: from then on it stays.
+    pub async fn claim(&self, chain: &Digest) -> Result<bool> {
+        self.content.claim_resource(chain.as_str(), &format!("snapshots/{}", self.name)).await?;
+        self.exists(chain.as_str()).await
+    }
+
+    pub async fn exists(&self, key: &str) -> Result<bool> {
+        let request = StatSnapshotRequest { snapshotter: self.name.clone(), key: key.to_owned() };
+        let stat = client::retry(|| {
+            let request = request.clone();
+            async move { self.content.client().snapshots().stat(request).await }
+        });
+        match stat.await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Extracts a layer, from a thread of its own that may block; the snapshot is kept by the lease alone.
+    pub fn stage(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        source: impl Chunks,
+        limits: Limits,
+        digest: PlainDigest,
+    ) -> Result<Staged> {
+        let upper = runtime.block_on(self.prepare(""))?;
+        let root = open_folder(&upper.folder)?;
+        let extracted = extract::extract(source, root, limits, digest)?;
+        Ok(Staged { key: upper.key, folder: upper.folder, extracted })
+    }
+
+    pub async fn prepare(&self, parent: &str) -> Result<Upper> {
+        let key = format!("gantry-unpack-{}", &random_hex()[..24]);
+        let mounts = self.prepare_mounts(&key, parent).await?;
+        parse_upper(key, &mounts)
+    }
+
+    pub async fn prepare_mounts(&self, key: &str, parent: &str) -> Result<Vec<Mount>> {
+        let request = PrepareSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            labels: HashMap::new(),
+        };
+        let answer = self.content.client().snapshots().prepare(request).await.map_err(client::error)?;
+        Ok(answer.into_inner().mounts)
+    }
+
+    /// Gives an active snapshot its lasting name. One that has come into being meanwhile is as good: the layers are
+    /// the same.
+    pub async fn commit(&self, key: &str, chain: &Digest) -> Result<()> {
+        let request = CommitSnapshotRequest {
+            snapshotter: self.name.clone(),
+            name: chain.to_string(),
+            key: key.to_owned(),
+            labels: HashMap::new(),
+        };
+        match self.content.client().snapshots().commit(request).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == tonic::Code::AlreadyExists => {
+                self.remove(key).await?;
+                match self.claim(chain).await? {
+                    true => Ok(()),
+                    false => Err(Error::system(format!("snapshot {chain} came and went"))),
+                }
+            }
+            Err(status) => Err(client::error(status)),
+        }
+    }
+
+    /// Absent is fine.
+    pub async fn remove(&self, key: &str) -> Result<()> {
+        let request = RemoveSnapshotRequest { snapshotter: self.name.clone(), key: key.to_owned() };
+        let removed = client::retry(|| {
+            let request = request.clone();
+            async move { self.content.client().snapshots().remove(request).await }
+        });
+        match removed.await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of each unpacked layer.
+    pub async fn usage(&self) -> Result<Vec<LayerUsage>> {
+        let request =
+            ListSnapshotsRequest { snapshotter: self.name.clone(), filters: vec!["kind==committed".to_owned()] };
+        let mut answers = self.content.client().snapshots().list(request).await.map_err(client::error)?.into_inner();
+        let mut layers = Vec::new();
+        while let Some(answer) = answers.message().await.map_err(client::error)? {
+            for info in answer.info {
+                let request = UsageRequest { snapshotter: self.name.clone(), key: info.name.clone() };
+                match self.content.client().snapshots().usage(request).await {
+                    Ok(usage) => layers.push(LayerUsage {
+                        chain_id: info.name,
+                        parent: info.parent,
+                        size: usage.into_inner().size.max(0) as u64,
+                    }),
+                    // Collected since it was listed.
+                    Err(status) if status.code() == tonic::Code::NotFound => {}
+                    Err(status) => return Err(client::error(status)),
+                }
+            }
+        }
+        Ok(layers)
+    }
+
+    /// A read-only view of a layer and those below it. Key and lease have one name; the lease ends a view that nobody
+    /// released.
+    pub async fn view(&self, chain_id: &str) -> Result<ImageView> {
+        let key = leases::create(self.content.client(), "view").await?;
+        let leased = self.content.client().with_lease(&key)?;
+        let request = ViewSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: key.clone(),
+            parent: chain_id.to_owned(),
+            labels: HashMap::new(),
+        };
+        match leased.snapshots().view(request).await {
+            Ok(answer) => {
+                Ok(ImageView { key, mounts: answer.into_inner().mounts.into_iter().map(root_mount).collect() })
+            }
+            Err(status) => {
+                leases::delete(self.content.client(), &key, Collect::Later).await?;
+                Err(client::error(status))
+            }
+        }
+    }
+
+    pub async fn release_view(&self, view: &ImageView) -> Result<()> {
+        self.remove(&view.key).await?;
+        leases::delete(self.content.client(), &view.key, Collect::Later).await
+    }
+}
+
+fn root_mount(mount: Mount) -> RootMount {
+    RootMount { kind: mount.r#type, source: mount.source, target: mount.target, options: mount.options }
+}
+
+/// The folders of an overlayfs snapshot: one bind mount without parents, else `upperdir` and `lowerdir`.
+fn parse_upper(key: String, mounts: &[Mount]) -> Result<Upper> {
+    let unknown = || Error::system("snapshotter overlayfs describes a mount that is not known here");
+    let [mount] = mounts else { return Err(unknown()) };
+    if mount.r#type == "bind" {
+        return Ok(Upper { key, folder: PathBuf::from(&mount.source), lowers: Vec::new() });
+    }
+    // Rootless containerd keeps its marks under other names.
+    if mount.r#type != "overlay" || mount.options.iter().any(|option| option == "userxattr") {
+        return Err(unknown());
+    }
+    let option = |name: &str| mount.options.iter().find_map(|option| option.strip_prefix(name));
+    let folder = option("upperdir=").ok_or_else(unknown)?;
+    let lowers = option("lowerdir=").ok_or_else(unknown)?;
+    Ok(Upper { key, folder: PathBuf::from(folder), lowers: lowers.split(':').map(PathBuf::from).collect() })
+}
+
+pub fn open_folder(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(extract::errno)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_chain_id_is_made_of_all_layers_so_far() {
+        let digest = |byte| Digest::from_sha256(&[byte; 32]);
+        let chain = chain_ids(&[digest(1), digest(2)]);
+        assert_eq!(chain[0], digest(1));
+        let text = format!("{} {}", digest(1), digest(2));
+        assert_eq!(chain[1], Digest::from_sha256(&Sha256::digest(text)));
+        assert!(chain_ids(&[]).is_empty());
+    }
+
+    #[test]
+    fn folders_are_taken_from_the_mount_options() {
+        let mount = |kind: &str, options: &[&str]| Mount {
+            r#type: kind.into(),
+            source: "/s/1/fs".into(),
+            target: String::new(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+        };
+        let bind = parse_upper("k".into(), &[mount("bind", &["rw", "rbind"])]).unwrap();
+        assert_eq!((bind.folder, bind.lowers.len()), (PathBuf::from("/s/1/fs"), 0));
+        let options = ["index=off", "workdir=/s/3/work", "upperdir=/s/3/fs", "lowerdir=/s/2/fs:/s/1/fs"];
+        let overlay = parse_upper("k".into(), &[mount("overlay", &options)]).unwrap();
+        assert_eq!(overlay.folder, PathBuf::from("/s/3/fs"));
+        assert_eq!(overlay.lowers, [PathBuf::from("/s/2/fs"), PathBuf::from("/s/1/fs")]);
+        assert!(parse_upper("k".into(), &[mount("overlay", &["userxattr"])]).is_err());
+        assert!(parse_upper("k".into(), &[]).is_err());
+    }
+}
