@@ -17,7 +17,6 @@ use futures::{SinkExt as _, StreamExt as _};
 use gantry_containerd::stdio::StdioCompanions;
 use gantry_domain::{
     ContainerId,
-    log::Stream,
     ports::{AttachRequest, LogFile, LogSink, Stdio as _, StdioPaths, StdioSetup},
 };
 
@@ -29,8 +28,8 @@ fn binary() -> PathBuf {
     let build = || {
         let profile = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
         let target = profile.parent().unwrap();
-        let cargo =
-            Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "gantry-stdio", "--target-dir"]).arg(target);
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "-p", "gantry-stdio", "--target-dir"]).arg(target);
         assert!(cargo.status().unwrap().success());
         target.join("debug/gantry-stdio")
     };

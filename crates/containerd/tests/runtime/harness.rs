@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -33,6 +33,8 @@ pub struct Bench {
     /// `None` after `without_watch`.
     pub containerd: Option<Containerd>,
     pub runtime: Arc<ContainerdRuntime>,
+    /// Every container that was set up; their cgroups go at the end.
+    ids: Mutex<Vec<ContainerId>>,
 }
 
 /// Whether this machine can run these tests; says what is missing.
@@ -59,7 +61,8 @@ impl Bench {
             dir.path().join("run"),
             RuntimeConfig::default(),
         );
-        let bench = Self { dir, layout, containerd: Some(containerd), runtime: Arc::new(runtime) };
+        let bench =
+            Self { dir, layout, containerd: Some(containerd), runtime: Arc::new(runtime), ids: Mutex::default() };
         bench.make_base().await;
         bench
     }
@@ -95,6 +98,7 @@ impl Bench {
 
     pub fn setup(&self, spec: impl Fn(&mut Value)) -> RuntimeContainer {
         let id = ContainerId::random();
+        self.ids.lock().unwrap().push(id.clone());
         let mut document = minimal_spec(&id);
         spec(&mut document);
         RuntimeContainer {
@@ -146,6 +150,18 @@ impl Bench {
         processes(|line| line.contains("containerd-shim") && line.contains(&socket))
     }
 
+    /// cgroup folders of this test's containers.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let ids = self.ids.lock().unwrap();
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+        let parents: Vec<PathBuf> =
+            hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|path| path.join("gantry-test")).collect();
+        ids.iter()
+            .flat_map(|id| parents.iter().map(move |parent| parent.join(id.as_str())))
+            .filter(|folder| folder.is_dir())
+            .collect()
+    }
+
     /// Mounts under this test's folder.
     pub fn mounts(&self) -> Vec<String> {
         let dir = self.dir.path().to_string_lossy().into_owned();
@@ -176,6 +192,13 @@ impl Drop for Bench {
         }
         for point in self.mounts().into_iter().rev() {
             let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
+        // A killed process leaves its cgroup a moment later.
+        for _ in 0..100 {
+            if self.cgroups().iter().filter(|folder| fs::remove_dir(folder).is_err()).count() == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

@@ -100,7 +100,7 @@ async fn a_task_whose_shim_was_killed_can_be_given_up() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert!(has_ended(init), "init is gone");
     assert_eq!(bench.runtime.task(&id).await.unwrap(), None);
-    assert_eq!((bench.shims(), bench.mounts()), (vec![], vec![]));
+    assert_eq!((bench.shims(), bench.mounts(), bench.cgroups()), (vec![], vec![], vec![]));
     bench.runtime.delete_container(&id).await.unwrap();
 }
 
@@ -120,7 +120,7 @@ async fn a_task_whose_shim_hangs_can_be_given_up() {
     bench.runtime.abandon_task(&id).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     assert!(has_ended(init), "init is gone");
-    assert_eq!((bench.shims(), bench.mounts()), (vec![], vec![]));
+    assert_eq!((bench.shims(), bench.mounts(), bench.cgroups()), (vec![], vec![], vec![]));
     // The id can be used for a new task at once.
     bench.runtime.create_task(&null_io(&id)).await.unwrap();
     bench.runtime.start_task(&id).await.unwrap();
@@ -147,7 +147,7 @@ async fn twenty_cycles_leave_nothing_behind() {
             before = descriptors();
         }
     }
-    assert_eq!((bench.shims(), bench.mounts()), (vec![], vec![]));
+    assert_eq!((bench.shims(), bench.mounts(), bench.cgroups()), (vec![], vec![], vec![]));
     assert_eq!(bench.runtime.container_snapshots().await.unwrap(), []);
     assert_eq!(bench.runtime.containers().await.unwrap().len(), 0);
     assert_eq!((count(&bundles), count(&bench.dir.path().join("run/exec"))), (0, 0));
