@@ -1,0 +1,208 @@
+//! Attach and exec: the connection leaves HTTP and carries the streams of a process.
+//!
+//! ```text
+//! client ──stdin──► detach keys? ──► sink        its end closes the process's input
+//! client ◄─frames── output stream                its end closes our half, and the session
+//! ```
+
+pub mod keys;
+
+use std::time::Duration;
+
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt as _, StreamExt as _};
+use gantry_domain::{
+    Result,
+    ports::{BoxStream, ByteSink, OutputChunk},
+};
+use http::{HeaderMap, header};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+
+use crate::{
+    app::App,
+    server::{Client, Peer, Takeover},
+    stream::frame,
+    tap::ClientStream,
+};
+use keys::Detector;
+
+pub const RAW: &str = "application/vnd.docker.raw-stream";
+pub const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+/// One read of a client's input, bytes.
+const READ: usize = 32 << 10;
+/// How often a client that closed its sending half is asked whether it is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a session carries.
+pub struct Session {
+    pub output: BoxStream<Result<OutputChunk>>,
+    pub stdin: Option<ByteSink>,
+    /// Output in stdcopy frames, else raw.
+    pub framed: bool,
+    /// Present where the keys are to be looked for.
+    pub detach: Option<Detector>,
+    /// Told when the keys were typed.
+    pub on_detach: Box<dyn FnOnce() + Send>,
+}
+
+/// How the answer begins: `101 UPGRADED` for a client that asked for an upgrade, else `200 OK`; bytes follow.
+pub fn head(request: &HeaderMap, content_type: &str, app: &App) -> Bytes {
+    let mut headers = HeaderMap::new();
+    crate::version::add_headers(&mut headers, app);
+    let mut head = start_of_head(request, content_type);
+    for (name, value) in &headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head.freeze()
+}
+
+fn start_of_head(request: &HeaderMap, content_type: &str) -> BytesMut {
+    let mut head = BytesMut::with_capacity(256);
+    if request.contains_key(header::UPGRADE) {
+        head.extend_from_slice(b"HTTP/1.1 101 UPGRADED\r\nContent-Type: ");
+        head.extend_from_slice(content_type.as_bytes());
+        head.extend_from_slice(b"\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n");
+    } else {
+        head.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: ");
+        head.extend_from_slice(RAW.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head
+}
+
+/// Takes the connection over for `session`.
+pub async fn upgrade(client: &Client, head: Bytes, session: Session) -> Response {
+    let session = Box::new(move |peer| -> futures::future::BoxFuture<'static, ()> { Box::pin(run(peer, session)) });
+    client.take_over(Takeover { head, session }).await
+}
+
+/// An error of attach: dockerd has left HTTP's JSON behind by then and writes plain text.
+pub fn refuse(error: gantry_domain::Error) -> Response {
+    let error = crate::error::ApiError::from(error);
+    let mut response = Response::new(axum::body::Body::from(format!("{}\r\n", error.message)));
+    *response.status_mut() = error.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(RAW));
+    response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    response
+}
+
+async fn run(peer: Peer, session: Session) {
+    let (reader, mut writer) = tokio::io::split(peer.stream);
+    let Session { output, stdin, framed, detach, on_detach } = session;
+    let outcome = tokio::select! {
+        // Output first: what the process wrote before the client left is still sent.
+        biased;
+        end = copy_output(output, &mut writer, framed) => end,
+        end = copy_input(reader, stdin, detach, &*peer.hung_up) => end,
+    };
+    match outcome {
+        End::Detached => on_detach(),
+        End::OutputOver => {}
+        End::ClientGone => tracing::debug!("attached client went away"),
+    }
+    if let Err(error) = writer.shutdown().await {
+        tracing::debug!(%error, "attached client went before its stream was closed");
+    }
+}
+
+enum End {
+    /// The process's output has ended and was written.
+    OutputOver,
+    Detached,
+    ClientGone,
+}
+
+async fn copy_output(
+    mut output: BoxStream<Result<OutputChunk>>,
+    writer: &mut WriteHalf<Box<dyn ClientStream>>,
+    framed: bool,
+) -> End {
+    let mut buffer = BytesMut::new();
+    while let Some(chunk) = output.next().await {
+        let written = match chunk {
+            Ok(chunk) if framed => {
+                buffer.clear();
+                frame(&mut buffer, chunk.stream, &chunk.data);
+                writer.write_all(&buffer).await
+            }
+            Ok(chunk) => writer.write_all(&chunk.data).await,
+            Err(error) => {
+                tracing::warn!(error = ?error, "output of a session broke off");
+                buffer.clear();
+                let text = format!("{}\r\n", error.message());
+                if framed {
+                    frame(&mut buffer, gantry_domain::log::Stream::System, text.as_bytes());
+                } else {
+                    buffer.extend_from_slice(text.as_bytes());
+                }
+                writer.write_all(&buffer).await
+            }
+        };
+        if written.is_err() || writer.flush().await.is_err() {
+            return End::ClientGone;
+        }
+    }
+    End::OutputOver
+}
+
+/// Ends only when the client detached or is gone; the end of its input alone leaves the output going.
+async fn copy_input(
+    mut reader: ReadHalf<Box<dyn ClientStream>>,
+    mut stdin: Option<ByteSink>,
+    mut detach: Option<Detector>,
+    hung_up: &(dyn Fn() -> bool + Send + Sync),
+) -> End {
+    let mut buffer = BytesMut::with_capacity(READ);
+    loop {
+        buffer.reserve(READ);
+        // A failed read is a reset connection.
+        let Ok(count) = reader.read_buf(&mut buffer).await else {
+            close(stdin).await;
+            return End::ClientGone;
+        };
+        if count == 0 {
+            close(stdin).await;
+            return until(hung_up).await;
+        }
+        let Some(sink) = stdin.as_mut() else {
+            buffer.clear();
+            continue;
+        };
+        let typed = buffer.split().freeze();
+        let (typed, detached) = match detach.as_mut() {
+            Some(detector) => detector.feed(typed),
+            None => (typed, false),
+        };
+        if !typed.is_empty() && sink.send(typed).await.is_err() {
+            // The process no longer reads; its output may still come.
+            stdin = None;
+        }
+        if detached {
+            return End::Detached;
+        }
+    }
+}
+
+async fn close(stdin: Option<ByteSink>) {
+    if let Some(mut sink) = stdin
+        && let Err(error) = sink.close().await
+    {
+        tracing::debug!(error = ?error, "end of input did not reach the process");
+    }
+}
+
+/// A client that closed its sending half still reads, or is gone: only the socket knows.
+async fn until(hung_up: &(dyn Fn() -> bool + Send + Sync)) -> End {
+    while !hung_up() {
+        tokio::time::sleep(LOOK).await;
+    }
+    End::ClientGone
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+//! Every operation of Docker's API: each group opens with its route table.
+
+mod container;
+mod container_streams;
+mod exec;
+mod image;
+mod image_transfer;
+mod network;
+mod plugin;
+mod swarm;
+mod system;
+mod unbuilt;
+mod volume;
+
+use crate::route::Route;
+
+/// All 122 operations, in the order of Docker's own description.
+pub fn all() -> Vec<Route> {
+    [
+        container::routes(),
+        container_streams::routes(),
+        exec::routes(),
+        image::routes(),
+        image_transfer::routes(),
+        system::routes(),
+        volume::routes(),
+        network::routes(),
+        plugin::routes(),
+        swarm::routes(),
+        unbuilt::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
