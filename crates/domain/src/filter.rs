@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Key → values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,40 +10,162 @@ pub struct Filters(pub BTreeMap<String, BTreeSet<String>>);
 
 impl Filters {
     /// `{"k":{"v":true}}` or `{"k":["v"]}`; empty text is no filter. `InvalidParameter` `invalid filter`.
-    pub fn parse(_json: &str) -> Result<Self> {
-        todo!()
+    pub fn parse(json: &str) -> Result<Self> {
+        type Maps = Option<BTreeMap<String, Option<BTreeMap<String, Option<bool>>>>>;
+        type Lists = Option<BTreeMap<String, Option<BTreeSet<String>>>>;
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        if let Ok(maps) = serde_json::from_str::<Maps>(json) {
+            // Docker looks at the keys only: `false` is there as much as `true`.
+            let keys = |map: Option<BTreeMap<_, _>>| map.unwrap_or_default().into_keys().collect();
+            return Ok(Self(maps.unwrap_or_default().into_iter().map(|(key, map)| (key, keys(map))).collect()));
+        }
+        match serde_json::from_str::<Lists>(json) {
+            Ok(lists) => {
+                let fields = lists.unwrap_or_default().into_iter();
+                Ok(Self(fields.map(|(key, list)| (key, list.unwrap_or_default())).collect()))
+            }
+            Err(error) => Err(Error::invalid("invalid filter").with_source(error)),
+        }
     }
+
     /// `InvalidParameter` `invalid filter 'k'` for a key outside `accepted`.
-    pub fn check_keys(&self, _accepted: &[&str]) -> Result<()> {
-        todo!()
+    pub fn check_keys(&self, accepted: &[&str]) -> Result<()> {
+        match self.0.keys().find(|key| !accepted.contains(&key.as_str())) {
+            Some(key) => Err(Error::invalid(format!("invalid filter '{key}'"))),
+            None => Ok(()),
+        }
     }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    pub fn contains(&self, _key: &str) -> bool {
-        todo!()
+
+    pub fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
     }
-    pub fn values(&self, _key: &str) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+
+    pub fn values(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.get(key).into_iter().flatten().map(String::as_str)
     }
+
+    /// The values to match against; `None` where there are none, so that everything matches.
+    fn asked(&self, key: &str) -> Option<&BTreeSet<String>> {
+        self.0.get(key).filter(|values| !values.is_empty())
+    }
+
     /// No such key, or one of its values is exactly `source`.
-    pub fn exact_match(&self, _key: &str, _source: &str) -> bool {
-        todo!()
+    pub fn exact_match(&self, key: &str, source: &str) -> bool {
+        self.asked(key).is_none_or(|values| values.contains(source))
     }
+
     /// No such key, or one of its values is a prefix of `source` (Docker's `FuzzyMatch`).
-    pub fn fuzzy_match(&self, _key: &str, _source: &str) -> bool {
-        todo!()
+    pub fn fuzzy_match(&self, key: &str, source: &str) -> bool {
+        self.asked(key).is_none_or(|values| values.iter().any(|value| source.starts_with(value.as_str())))
     }
+
     /// No such key, or one of its values, as a regular expression, is found in `source`, or equals it (`Match`).
-    pub fn pattern_match(&self, _key: &str, _source: &str) -> bool {
-        todo!()
+    pub fn pattern_match(&self, key: &str, source: &str) -> bool {
+        self.asked(key)
+            .is_none_or(|values| values.contains(source) || values.iter().any(|value| pattern_found(value, source)))
     }
+
     /// No such key, or every value (`k` or `k=v`) holds for the labels (`MatchKVList`).
-    pub fn labels_match(&self, _key: &str, _labels: &BTreeMap<String, String>) -> bool {
-        todo!()
+    pub fn labels_match(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.values(key).all(|wanted| match wanted.split_once('=') {
+            Some((name, value)) => labels.get(name).is_some_and(|label| label == value),
+            None => labels.contains_key(wanted),
+        })
     }
+
     /// `0/1/true/false`; `InvalidParameter` `invalid filter 'k=[v]'`.
-    pub fn bool_or(&self, _key: &str, _default: bool) -> Result<bool> {
-        todo!()
+    pub fn bool_or(&self, key: &str, default: bool) -> Result<bool> {
+        let Some(values) = self.0.get(key) else { return Ok(default) };
+        let said = |words: [&str; 2]| words.iter().any(|word| values.contains(*word));
+        match (said(["1", "true"]), said(["0", "false"])) {
+            (true, false) => Ok(true),
+            (false, true) => Ok(false),
+            _ => {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                Err(Error::invalid(format!("invalid filter '{key}=[{}]'", values.join(" "))))
+            }
+        }
+    }
+}
+
+/// A pattern that does not compile matches nothing, as in dockerd. Most are plain text: no machine is built for them,
+/// since a list tries each pattern on thousands of names.
+fn pattern_found(pattern: &str, source: &str) -> bool {
+    if !pattern.contains(|c: char| r"\.+*?()|[]{}^$".contains(c)) {
+        return source.contains(pattern);
+    }
+    regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(source))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(json: &str) -> Filters {
+        Filters::parse(json).unwrap()
+    }
+
+    #[test]
+    fn both_forms_mean_the_same() {
+        assert_eq!(parse(r#"{"label":{"a":true,"b":false}}"#), parse(r#"{"label":["a","b"]}"#));
+        assert_eq!(parse(""), Filters::default());
+        assert_eq!(parse("null"), Filters::default());
+        for bad in ["[]", "{", "\"x\"", r#"{"a":1}"#, r#"{"a":{"b":true},"c":["d"]}"#] {
+            assert_eq!(Filters::parse(bad).unwrap_err().message(), "invalid filter");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_booleans_are_named() {
+        let filters = parse(r#"{"nope":["x"],"dangling":["maybe"]}"#);
+        assert_eq!(filters.check_keys(&["dangling"]).unwrap_err().message(), "invalid filter 'nope'");
+        assert_eq!(filters.bool_or("dangling", true).unwrap_err().message(), "invalid filter 'dangling=[maybe]'");
+        assert!(filters.bool_or("absent", true).unwrap());
+        assert!(!parse(r#"{"d":["0"]}"#).bool_or("d", true).unwrap());
+        let both = parse(r#"{"d":["1","false"]}"#).bool_or("d", true).unwrap_err();
+        assert_eq!(both.message(), "invalid filter 'd=[1 false]'");
+    }
+
+    #[test]
+    fn labels_are_anded() {
+        let labels = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x=y".to_owned())]);
+        assert!(parse(r#"{"label":["a","b=x=y"]}"#).labels_match("label", &labels));
+        assert!(!parse(r#"{"label":["a","c"]}"#).labels_match("label", &labels));
+        assert!(!parse(r#"{"label":["a=2"]}"#).labels_match("label", &labels));
+        assert!(parse("").labels_match("label", &labels));
+    }
+
+    #[test]
+    fn names_are_patterns_and_bad_patterns_match_themselves_only() {
+        let filters = parse(r#"{"name":["^/we.$"],"id":["("]}"#);
+        assert!(filters.pattern_match("name", "/web") && !filters.pattern_match("name", "/webs"));
+        assert!(filters.pattern_match("id", "(") && !filters.pattern_match("id", "a(b"));
+        assert!(parse(r#"{"name":["eb"]}"#).pattern_match("name", "web"));
+        assert!(parse(r#"{"type":["cont"]}"#).fuzzy_match("type", "container"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_parses_or_is_refused(text in ".*") {
+            if let Err(error) = Filters::parse(&text) {
+                prop_assert_eq!(error.message(), "invalid filter");
+            }
+        }
+
+        #[test]
+        fn plain_text_is_found_as_its_own_pattern(a in "[a-z/_ -]*", b in "[a-z]+", c in "[a-z]*") {
+            let filters = Filters(BTreeMap::from([("name".to_owned(), BTreeSet::from([b.clone()]))]));
+            let source = format!("{a}{b}{c}");
+            prop_assert!(filters.pattern_match("name", &source));
+        }
     }
 }
