@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{BufWriter, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -128,21 +129,31 @@ async fn drained(run: &Run) {
     tokio::time::timeout(Duration::from_secs(20), run.port.drained(&run.setup.id)).await.unwrap().unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_line_is_lost_or_doubled_while_gantryd_comes_and_goes() {
-    let mut run = Run::new();
-    let paths = run.open().await;
+/// Each gantryd is a runtime of its own here: with it go its tasks and connections, as with the process.
+#[test]
+fn no_line_is_lost_or_doubled_while_gantryd_comes_and_goes() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut gantryd = runtime();
+    let (mut run, paths) = gantryd.block_on(async {
+        let run = Run::new();
+        let paths = run.open().await;
+        (run, paths)
+    });
     let err = writer(&paths.stderr);
     let container = write_lines(&paths.stdout, 0..200_000);
     for _ in 0..5 {
-        run.restart().await;
+        gantryd.shutdown_timeout(Duration::from_secs(1));
+        thread::sleep(Duration::from_millis(5));
+        gantryd = runtime();
+        gantryd.block_on(run.restart());
     }
-    tokio::task::spawn_blocking(|| container.join().unwrap()).await.unwrap();
+    container.join().unwrap();
     drop(err);
-    run.restart().await;
-    drained(&run).await;
-    assert_eq!(numbers(&run.log()), (0..200_000).collect::<Vec<_>>());
-    run.finish().await;
+    gantryd.block_on(async {
+        drained(&run).await;
+        assert_eq!(numbers(&run.log()), (0..200_000).collect::<Vec<_>>());
+        run.finish().await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -391,4 +402,22 @@ async fn wait_gone(pid: rustix::process::Pid) {
     while std::fs::read_to_string(Path::new(&proc)).is_ok_and(|stat| !stat.contains(") Z ")) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn input_that_ended_before_the_container_came_is_there() {
+    let run = Run::new();
+    let paths = run.open().await;
+    let mut ends = run.port.stdin_ends();
+    let request = AttachRequest { stdin: true, ..ALL };
+    let mut stdin = run.port.attach(&run.setup.id, &request).await.unwrap().stdin.unwrap();
+    stdin.send(Bytes::from("x\n")).await.unwrap();
+    stdin.close().await.unwrap();
+    ends.next().await.unwrap();
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let mut container = OpenOptions::new().read(true).custom_flags(flags).open(&paths.stdin).unwrap();
+    let mut read = String::new();
+    container.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "x\n");
+    run.finish().await;
 }

@@ -1,16 +1,23 @@
 //! The container's input: what clients send, merged, into the FIFO, with as much buffer as makes a client wait.
 
-use std::os::fd::OwnedFd;
+use std::{
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
 
-use rustix::io::Errno;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 /// Clients wait while as much is on its way.
 const FULL: usize = 64 << 10;
 
-/// The writing end, which is open for reading as well: so a write before the shim has opened its end, or after it is
-/// gone, waits in the pipe.
+/// The writing end, and a reading end that is never read: with it a client may send all its input, and end it, before
+/// the shim has opened its side; the kernel would drop what is in a FIFO that nobody has open.
 pub(crate) struct Input {
     fifo: Option<OwnedFd>,
+    _kept: Option<OwnedFd>,
     pending: Vec<u8>,
     written: usize,
     /// Closed when what is pending is written.
@@ -19,8 +26,17 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn new(fifo: Option<OwnedFd>) -> Self {
-        Self { fifo, pending: Vec::new(), written: 0, ended: false, listened: false }
+    /// Takes a descriptor that is open both ways apart, for closing the writing end alone tells the end of input.
+    pub(crate) fn new(both: &OwnedFd) -> io::Result<Self> {
+        let path = format!("/proc/self/fd/{}", both.as_raw_fd());
+        let open = |access| rustix::fs::open(&path, access | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+        let kept = open(OFlags::RDONLY)?;
+        Ok(Self { fifo: Some(open(OFlags::WRONLY)?), _kept: Some(kept), ..Self::none() })
+    }
+
+    /// Takes nothing.
+    pub(crate) fn none() -> Self {
+        Self { fifo: None, _kept: None, pending: Vec::new(), written: 0, ended: false, listened: false }
     }
 
     pub(crate) fn fifo(&self) -> Option<&OwnedFd> {
@@ -51,7 +67,7 @@ impl Input {
 
     /// Nobody will read any more.
     pub(crate) fn discard(&mut self) {
-        *self = Self::new(None);
+        *self = Self::none();
     }
 
     /// Whether the end was reached, and the FIFO closed.

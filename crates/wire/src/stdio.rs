@@ -8,7 +8,7 @@
 //!
 //! After Ready the assigning connection is a control connection. An empty frame 0 is the end of a client's input; a
 //! connection that just goes away is not. Descriptors of Assign, in this order: the listening socket, the reading end
-//! of stdout, of stderr (if `stderr`), the writing end of stdin (if `stdin`).
+//! of stdout, of stderr (if `stderr`), stdin (if `stdin`), open for reading and writing.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

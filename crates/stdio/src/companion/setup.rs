@@ -20,7 +20,7 @@ impl Companion {
         if assign.stderr {
             outputs.push(Output::new(2, next()?));
         }
-        let input = Input::new(if assign.stdin { Some(next()?) } else { None });
+        let input = if assign.stdin { Input::new(&next()?)? } else { Input::none() };
         for fd in outputs.iter().map(|output| &output.fifo).chain(input.fifo()).chain([&listener]) {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
