@@ -175,7 +175,9 @@ impl Inner {
         }
         let targets = targets(setup);
         let ports: Vec<Port> = setup.ports.iter().map(wire_port).collect();
-        let elements = if self.settings.iptables { rules::elements(&ports, targets) } else { Vec::new() };
+        let networks = setup.endpoints.iter().map(|(network, _)| network.bridge.as_str());
+        let bridges: Vec<&str> = networks.filter(|bridge| !bridge.is_empty()).collect();
+        let elements = if self.settings.iptables { rules::elements(&ports, targets, &bridges) } else { Vec::new() };
         self.netd.ask(Request::Lead { container: setup.id.to_string(), targets, elements }, Vec::new()).await?;
         Ok(())
     }

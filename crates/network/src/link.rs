@@ -11,8 +11,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{
-        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-        LinkMessage,
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
     },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -37,9 +37,9 @@ pub struct Veth<'a> {
     pub mtu: u32,
 }
 
-/// Makes both ends at once, the near one at its bridge and up, the far one in its namespace. The kernel does not take
-/// the far one up in the same step.
-pub fn create_veth(veth: &Veth<'_>) -> Step {
+/// Makes both ends at once, the far one in its namespace, and takes the near one up at its bridge: without an IPv6
+/// address of its own, and able to reach the bridge only where `isolated`.
+pub fn create_veth(veth: &Veth<'_>, isolated: bool) -> Vec<Step> {
     let mut peer = LinkMessage::default();
     peer.attributes = vec![
         LinkAttribute::IfName(veth.peer_name.into()),
@@ -47,7 +47,6 @@ pub fn create_veth(veth: &Veth<'_>) -> Step {
         LinkAttribute::NetNsFd(veth.peer_namespace.as_raw_fd()),
     ];
     let mut near = LinkMessage::default();
-    set_flag(&mut near, LinkFlags::Up);
     near.attributes = vec![LinkAttribute::IfName(veth.name.into()), LinkAttribute::Controller(veth.bridge)];
     if veth.mtu > 0 {
         near.attributes.push(LinkAttribute::Mtu(veth.mtu));
@@ -57,7 +56,27 @@ pub fn create_veth(veth: &Veth<'_>) -> Step {
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
-    (RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL)
+    let mut up = by_name(veth.name);
+    set_flag(&mut up, LinkFlags::Up);
+    vec![
+        (RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL),
+        (RouteNetlinkMessage::NewLink(port_settings(veth.name, isolated)), 0),
+        (RouteNetlinkMessage::SetLink(up), 0),
+    ]
+}
+
+/// Ports that are isolated reach the bridge, and each other not.
+fn port_settings(name: &str, isolated: bool) -> LinkMessage {
+    let mut link = by_name(name);
+    let v6 = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![v6])]));
+    if isolated {
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+        ]));
+    }
+    link
 }
 
 /// Makes a bridge. With an address of its own it keeps that when ports come and go.
@@ -69,19 +88,6 @@ pub fn create_bridge(name: &str, mac: Mac, mtu: u32) -> Step {
     }
     link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
     (RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
-}
-
-/// Ports that are isolated reach the bridge, and each other not.
-pub fn isolate_port(name: &str) -> Step {
-    let mut link = LinkMessage::default();
-    link.attributes = vec![
-        LinkAttribute::IfName(name.into()),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
-        ]),
-    ];
-    (RouteNetlinkMessage::NewLink(link), 0)
 }
 
 pub fn set_alias(index: u32, alias: &str) -> Step {

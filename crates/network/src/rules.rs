@@ -6,7 +6,7 @@
 //! ```text
 //! prerouting, output ─► published   local destination (never 127.0.0.0/8, ::1) ─► container, by the maps
 //! forward                           within one bridge: yes; internal: no; into a bridge: answers, published ports
-//! postrouting                       out of our subnets: the host's address; back into the same subnet as well
+//! postrouting                       out of our subnets: the host's address
 //! ```
 
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -68,48 +68,53 @@ impl Rules {
     }
 
     fn subnet_sets(&self) -> String {
-        let mut text = String::new();
-        for (suffix, address, v6) in [("4", "ipv4_addr", false), ("6", "ipv6_addr", true)] {
-            let subnets = |wanted: fn(&BridgeRules) -> bool| {
-                let bridges = self.bridges.iter().filter(move |(_, bridge)| wanted(bridge));
-                bridges.flat_map(move |(name, bridge)| {
-                    let own = bridge.subnets.iter().map(IpNet::trunc).filter(move |net| net.addr().is_ipv6() == v6);
-                    own.map(move |net| (net, name))
-                })
-            };
-            let outward = subnets(|bridge| bridge.masquerade && !bridge.internal).map(|(net, _)| net.to_string());
-            let back = subnets(|bridge| !bridge.internal).map(|(net, name)| format!("{net} . {}", quoted(name)));
-            text += &set(&format!("outward{suffix}"), address, "flags interval; ", outward);
-            text += &set(&format!("hairpin{suffix}"), &format!("{address} . ifname"), "flags interval; ", back);
-        }
-        text
+        let outward = |v6: bool| {
+            let bridges = self.bridges.values().filter(|bridge| bridge.masquerade && !bridge.internal);
+            let subnets = bridges.flat_map(|bridge| bridge.subnets.iter().map(IpNet::trunc));
+            subnets.filter(move |net| net.addr().is_ipv6() == v6).map(|net| net.to_string())
+        };
+        [
+            set("outward4", "ipv4_addr", "flags interval; ", outward(false)),
+            set("outward6", "ipv6_addr", "flags interval; ", outward(true)),
+        ]
+        .concat()
     }
 }
 
 /// What a container's published ports put into the table: nothing for loopback addresses, which the relay serves, nor
-/// where host and container have different families.
-pub fn elements(ports: &[Port], targets: Targets) -> Vec<Element> {
-    let mut elements: Vec<Element> = ports.iter().flat_map(|port| port_elements(*port, targets)).collect();
+/// where host and container have different families. `bridges` are those that the container is on.
+pub fn elements(ports: &[Port], targets: Targets, bridges: &[&str]) -> Vec<Element> {
+    let mut elements: Vec<Element> =
+        ports.iter().flat_map(|port| port_elements(*port, targets, bridges).unwrap_or_default()).collect();
     elements.sort();
     elements.dedup();
     elements
 }
 
-fn port_elements(port: Port, targets: Targets) -> Vec<Element> {
-    let Some(target) = targets.reached_from(port.host_ip) else { return Vec::new() };
+fn port_elements(port: Port, targets: Targets, bridges: &[&str]) -> Option<Vec<Element>> {
+    let target = targets.reached_from(port.host_ip)?;
     if port.host_ip.is_loopback() || target.is_ipv4() != port.host_ip.is_ipv4() {
-        return Vec::new();
+        return None;
     }
     let suffix = if target.is_ipv4() { "4" } else { "6" };
-    let protocol = Field::Protocol(port.protocol);
+    let (protocol, host_port) = (Field::Protocol(port.protocol), Field::Port(port.host_port));
     let (set, key) = if port.host_ip.is_unspecified() {
-        (format!("anywhere{suffix}"), vec![protocol, Field::Port(port.host_port)])
+        (format!("anywhere{suffix}"), vec![protocol.clone(), host_port.clone()])
     } else {
-        (format!("address{suffix}"), vec![protocol, Field::Ip(port.host_ip), Field::Port(port.host_port)])
+        (format!("address{suffix}"), vec![protocol.clone(), Field::Ip(port.host_ip), host_port.clone()])
     };
-    let data = vec![Field::Ip(target), Field::Port(port.container_port)];
-    let open = vec![Field::Ip(target), protocol, Field::Port(port.container_port)];
-    vec![Element { set, key, data }, Element { set: format!("open{suffix}"), key: open, data: Vec::new() }]
+    let (ip, container_port) = (Field::Ip(target), Field::Port(port.container_port));
+    let open = vec![ip.clone(), protocol.clone(), container_port.clone()];
+    let mut elements = vec![
+        Element { set, key, data: vec![ip, container_port] },
+        Element { set: format!("open{suffix}"), key: open, data: Vec::new() },
+    ];
+    elements.extend(bridges.iter().map(|bridge| Element {
+        set: "own".into(),
+        key: vec![Field::Interface((*bridge).to_owned()), protocol.clone(), host_port.clone()],
+        data: Vec::new(),
+    }));
+    Some(elements)
 }
 
 /// The protocol's number in the IP header.
@@ -142,11 +147,14 @@ const PORT_SETS: &str = "\
   map address6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
   set open4 { type ipv4_addr . inet_proto . inet_service; }
   set open6 { type ipv6_addr . inet_proto . inet_service; }
+  set own { type ifname . inet_proto . inet_service; }
 ";
 
 /// Every engine's bridges are bridges: they keep working, and decide for themselves.
 const GUARD: &str = "    meta iifkind != \"bridge\" meta oifkind != \"bridge\" drop\n";
 
+/// What a container sends to a published port of its own bridge goes to the relay: where bridged packets pass these
+/// chains (br_netfilter) the bridge would have to send the translated one back through the port it came from.
 /// `accept` ends this table only. The administrator's own rules belong into a table of an earlier priority.
 const CHAINS: &str = "\
   chain prerouting { type nat hook prerouting priority dstnat; policy accept;
@@ -158,6 +166,7 @@ const CHAINS: &str = "\
   chain published {
     ip daddr 127.0.0.0/8 return
     ip6 daddr ::1 return
+    iifname . meta l4proto . th dport @own return
     dnat ip to meta l4proto . ip daddr . th dport map @address4
     dnat ip to meta l4proto . th dport map @anywhere4
     dnat ip6 to meta l4proto . ip6 daddr . th dport map @address6
@@ -179,8 +188,6 @@ const CHAINS: &str = "\
   chain postrouting { type nat hook postrouting priority srcnat; policy accept;
     ip saddr @outward4 oifname != @bridges masquerade
     ip6 saddr @outward6 oifname != @bridges masquerade
-    ct status dnat ip saddr . oifname @hairpin4 masquerade
-    ct status dnat ip6 saddr . oifname @hairpin6 masquerade
   }
 ";
 
@@ -199,19 +206,19 @@ mod tests {
 
     #[test]
     fn a_port_on_loopback_is_never_opened_in_the_firewall() {
-        assert_eq!(elements(&[port("127.0.0.1"), port("::1"), port("127.0.0.7")], v4_only()), []);
+        assert_eq!(elements(&[port("127.0.0.1"), port("::1"), port("127.0.0.7")], v4_only(), &["docker0"]), []);
     }
 
     #[test]
     fn an_ipv6_port_of_an_ipv4_container_is_the_relays_alone() {
-        assert_eq!(elements(&[port("::")], v4_only()), []);
+        assert_eq!(elements(&[port("::")], v4_only(), &["docker0"]), []);
     }
 
     #[test]
     fn two_host_ports_for_one_container_port_open_it_once() {
-        let both = elements(&[port("0.0.0.0"), port("192.0.2.2")], v4_only());
+        let both = elements(&[port("0.0.0.0"), port("192.0.2.2")], v4_only(), &["docker0"]);
         let sets: Vec<_> = both.iter().map(|element| element.set.as_str()).collect();
-        assert_eq!(sets, ["address4", "anywhere4", "open4"]);
+        assert_eq!(sets, ["address4", "anywhere4", "open4", "own"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The bridge driver: a bridge of the kernel's on the host, a veth pair for each container.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use gantry_domain::{
     Error, Result,
@@ -77,11 +77,7 @@ impl Driver for Bridge {
             peer_namespace: join.namespace,
             mtu: mtu(join.network, join.settings).map_err(io::Error::other)?,
         };
-        let mut steps = vec![link::create_veth(&veth)];
-        if !may_talk(join.network, join.settings) {
-            steps.push(link::isolate_port(join.host_interface));
-        }
-        join.host.execute(steps)?;
+        join.host.execute(link::create_veth(&veth, !may_talk(join.network, join.settings)))?;
         address(join)
     }
 
@@ -143,10 +139,18 @@ fn gateway(pool: &IpamConfig) -> Result<IpNet> {
     let bad = |text: &str| Error::invalid(format!("invalid CIDR address: {text}"));
     let subnet: IpNet = pool.subnet.parse().map_err(|_| bad(&pool.subnet))?;
     let address = match pool.gateway.split('/').next().unwrap_or_default() {
-        "" => subnet.hosts().next().ok_or_else(|| bad(&pool.subnet))?,
+        "" => first_host(subnet),
         text => text.parse().map_err(|_| bad(text))?,
     };
     IpNet::new(address, subnet.prefix_len()).map_err(|_| bad(&pool.subnet))
+}
+
+/// The one behind the network's own, which ipnet counts among the hosts of an IPv6 network.
+fn first_host(subnet: IpNet) -> IpAddr {
+    match subnet.network() {
+        IpAddr::V4(network) => IpAddr::V4(u32::from(network).saturating_add(1).into()),
+        IpAddr::V6(network) => IpAddr::V6(u128::from(network).saturating_add(1).into()),
+    }
 }
 
 fn mtu(network: &NetworkRecord, settings: &NetworkSettings) -> Result<u32> {

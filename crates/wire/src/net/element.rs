@@ -6,13 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::IpProtocol;
 
+/// Bytes of an interface's name in the kernel, with its closing zero.
+const IFNAMSIZ: usize = 16;
+
 /// One field of a concatenation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
     Protocol(IpProtocol),
     Ip(IpAddr),
     Port(u16),
+    Interface(String),
 }
 
 /// A key, and data where `set` is a map.
@@ -56,6 +60,7 @@ fn write_fields(f: &mut fmt::Formatter<'_>, fields: &[Field]) -> fmt::Result {
             Field::Protocol(protocol) => write!(f, "{}", protocol.0)?,
             Field::Ip(ip) => write!(f, "{ip}")?,
             Field::Port(port) => write!(f, "{port}")?,
+            Field::Interface(name) => write!(f, "\"{name}\"")?,
         }
     }
     Ok(())
@@ -69,6 +74,13 @@ fn concatenate(fields: &[Field]) -> Vec<u8> {
             Field::Ip(IpAddr::V4(ip)) => bytes.extend(ip.octets()),
             Field::Ip(IpAddr::V6(ip)) => bytes.extend(ip.octets()),
             Field::Port(port) => bytes.extend(port.to_be_bytes()),
+            Field::Interface(name) => {
+                let mut padded = [0; IFNAMSIZ];
+                for (to, from) in padded[..IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+                    *to = from;
+                }
+                bytes.extend(padded);
+            }
         }
         bytes.resize(bytes.len().next_multiple_of(4), 0);
     }
@@ -92,6 +104,14 @@ mod tests {
     fn a_concatenation_is_padded_as_nft_pads_it() {
         assert_eq!(element().key_bytes(), [6, 0, 0, 0, 10, 0, 0, 2, 0, 80, 0, 0]);
         assert_eq!(element().data_bytes(), [172, 17, 0, 2, 0x1f, 0x90, 0, 0]);
+    }
+
+    #[test]
+    fn an_interface_takes_sixteen_bytes() {
+        let key = vec![Field::Interface("docker0".into()), Field::Port(80)];
+        let element = Element { set: "own".into(), key, data: Vec::new() };
+        assert_eq!(element.key_bytes(), *b"docker0\0\0\0\0\0\0\0\0\0\0\x50\0\0");
+        assert_eq!(element.to_string(), "\"docker0\" . 80");
     }
 
     #[test]
