@@ -1,7 +1,15 @@
 //! The rest of the host: container files, volumes, root file systems, log files, facts.
 
+mod blocking;
+mod containers;
 mod exec_files;
 mod facts;
+mod log_reading;
+mod rootfs;
+mod volumes;
 
+pub use containers::ContainerFolders;
 pub use exec_files::ExecNotes;
 pub use facts::Host;
+pub use rootfs::RootFileSystems;
+pub use volumes::LocalVolumes;

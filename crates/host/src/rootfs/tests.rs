@@ -1,0 +1,166 @@
+//! Root file systems with hostile content; those with mounts need root.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+};
+
+use gantry_domain::ErrorKind;
+
+use super::*;
+
+struct Layers(tempfile::TempDir);
+
+impl Layers {
+    /// An overlay of one image layer; `None` where it cannot be mounted.
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["lower/etc", "upper", "work"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let layers = Self(dir);
+        match mounted::with(&layers.mounts(), Access::Read, |_| Ok(())) {
+            Ok(()) => Some(layers),
+            Err(error) => {
+                println!("skipped: no overlay can be mounted here ({error})");
+                None
+            }
+        }
+    }
+    fn lower(&self) -> PathBuf {
+        self.0.path().join("lower")
+    }
+    fn upper(&self) -> PathBuf {
+        self.0.path().join("upper")
+    }
+    fn mounts(&self) -> Vec<RootMount> {
+        let at = |name: &str| self.0.path().join(name).display().to_string();
+        vec![RootMount {
+            kind: "overlay".into(),
+            source: "overlay".into(),
+            target: String::new(),
+            options: vec![
+                "index=off".into(),
+                format!("workdir={}", at("work")),
+                format!("upperdir={}", at("upper")),
+                format!("lowerdir={}", at("lower")),
+            ],
+        }]
+    }
+    fn root(&self) -> RootRef {
+        RootRef::Mounts(self.mounts())
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_read_with_its_changes_and_never_from_outside() {
+    let Some(layers) = Layers::new() else { return };
+    fs::write(layers.lower().join("etc/passwd"), "inside").unwrap();
+    symlink("/etc/passwd", layers.lower().join("absolute")).unwrap();
+    symlink("../../../../../../etc/passwd", layers.lower().join("etc/climbing")).unwrap();
+    symlink("/proc/self/root/etc/passwd", layers.lower().join("magic")).unwrap();
+    let (fs_port, root) = (RootFileSystems, layers.root());
+    for path in ["/etc/passwd", "/absolute", "/etc/climbing", "../../etc/passwd"] {
+        let read = fs_port.read(&root, path, 100).await.unwrap();
+        assert_eq!(read.as_deref(), Some(&b"inside"[..]), "{path}");
+    }
+    assert_eq!(fs_port.read(&root, "/magic", 100).await.unwrap(), None);
+    assert_eq!(fs_port.read(&root, "/etc/passwd/x", 100).await.unwrap(), None);
+    fs::create_dir(layers.upper().join("etc")).unwrap();
+    fs::write(layers.upper().join("etc/passwd"), "changed").unwrap();
+    assert_eq!(fs_port.read(&root, "/etc/passwd", 100).await.unwrap().unwrap(), b"changed");
+}
+
+#[tokio::test]
+async fn only_small_regular_files_are_read() {
+    let Some(layers) = Layers::new() else { return };
+    let lower = layers.lower();
+    let rw = Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(CWD, lower.join("fifo"), FileType::Fifo, rw, 0).unwrap();
+    rustix::fs::mknodat(CWD, lower.join("zero"), FileType::CharacterDevice, rw, rustix::fs::makedev(1, 5)).unwrap();
+    fs::File::create(lower.join("sparse")).unwrap().set_len(20 << 30).unwrap();
+    for path in ["/fifo", "/zero", "/sparse", "/etc"] {
+        let error = RootFileSystems.read(&layers.root(), path, 10 << 20).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidParameter, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_working_directory_is_made_inside() {
+    let Some(layers) = Layers::new() else { return };
+    symlink("/etc", layers.lower().join("link")).unwrap();
+    fs::write(layers.lower().join("file"), "").unwrap();
+    let root = layers.root();
+    RootFileSystems.make_dir(&root, "/link/new/../deep/er", 1000, 1001).await.unwrap();
+    RootFileSystems.make_dir(&root, "/link/deep/er", 7, 7).await.unwrap();
+    let made = fs::metadata(layers.upper().join("etc/deep/er")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (1000, 1001, 0o755));
+    let error = RootFileSystems.make_dir(&root, "/file", 0, 0).await.unwrap_err();
+    assert_eq!(error.message(), "Cannot mkdir: /file is not a directory");
+}
+
+#[tokio::test]
+async fn an_empty_volume_is_filled_with_everything_as_it_is() {
+    let Some(layers) = Layers::new() else { return };
+    let data = layers.lower().join("data");
+    fs::create_dir_all(data.join("sub")).unwrap();
+    fs::write(data.join("sub/file"), "text").unwrap();
+    fs::hard_link(data.join("sub/file"), data.join("zz-again")).unwrap();
+    symlink("/etc/passwd", data.join("link")).unwrap();
+    rustix::fs::mknodat(CWD, data.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    std::os::unix::fs::chown(data.join("sub/file"), Some(42), Some(43)).unwrap();
+    fs::set_permissions(data.join("sub/file"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o1777)).unwrap();
+    let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000));
+    fs::File::open(data.join("sub/file")).unwrap().set_times(old).unwrap();
+    let volume = tempfile::tempdir().unwrap();
+    RootFileSystems.copy_up(&layers.root(), "/data", volume.path()).await.unwrap();
+    let file = fs::symlink_metadata(volume.path().join("sub/file")).unwrap();
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777, file.mtime()), (42, 43, 0o4751, 1000));
+    assert_eq!(fs::metadata(volume.path().join("zz-again")).unwrap().ino(), file.ino());
+    assert_eq!(fs::read_link(volume.path().join("link")).unwrap(), Path::new("/etc/passwd"));
+    assert_eq!(fs::metadata(volume.path()).unwrap().mode() & 0o7777, 0o1777);
+    fs::remove_file(volume.path().join("link")).unwrap();
+    RootFileSystems.copy_up(&layers.root(), "/data", volume.path()).await.unwrap();
+    assert!(!volume.path().join("link").exists(), "a volume with content is left alone");
+}
+
+#[tokio::test]
+async fn a_volume_is_never_filled_from_the_host() {
+    let Some(layers) = Layers::new() else { return };
+    fs::write(layers.lower().join("etc/inside"), "").unwrap();
+    symlink("/etc", layers.lower().join("out")).unwrap();
+    for path in ["/../../etc", "/out", "/out/../../../etc"] {
+        let volume = tempfile::tempdir().unwrap();
+        RootFileSystems.copy_up(&layers.root(), path, volume.path()).await.unwrap();
+        assert!(!volume.path().join("passwd").exists(), "{path}");
+        assert!(volume.path().join("inside").exists(), "{path}");
+    }
+    let volume = tempfile::tempdir().unwrap();
+    RootFileSystems.copy_up(&layers.root(), "/absent", volume.path()).await.unwrap();
+    assert!(fs::read_dir(volume.path()).unwrap().next().is_none());
+}
+
+#[tokio::test]
+async fn changes_are_seen_in_the_upper_layer_without_a_mount() {
+    let Some(layers) = Layers::new() else { return };
+    fs::write(layers.lower().join("etc/passwd"), "").unwrap();
+    let paths = ["/etc/passwd", "/etc/group"];
+    let changed = async || RootFileSystems.upper_changes(&layers.mounts(), &paths).await.unwrap();
+    assert!(!changed().await);
+    fs::create_dir(layers.upper().join("etc")).unwrap();
+    fs::write(layers.upper().join("etc/other"), "").unwrap();
+    assert!(!changed().await);
+    fs::write(layers.upper().join("etc/group"), "").unwrap();
+    assert!(changed().await);
+    fs::remove_dir_all(layers.upper().join("etc")).unwrap();
+    symlink("/usr", layers.upper().join("etc")).unwrap();
+    assert!(changed().await);
+}
+
+#[tokio::test]
+async fn a_running_root_is_reached_by_its_process() {
+    let read = RootFileSystems.read(&RootRef::Process(std::process::id()), "/etc/passwd", 1 << 20).await.unwrap();
+    assert_eq!(read.unwrap(), fs::read("/etc/passwd").unwrap());
+}

@@ -1,0 +1,48 @@
+//! Whether a container changed certain files, told from its own layer without a mount.
+
+use std::path::{Path, PathBuf};
+
+use gantry_domain::ports::RootMount;
+
+/// `true` whenever it cannot be ruled out: no overlay, a link on the way, a whole folder replaced.
+pub fn changes(mounts: &[RootMount], paths: &[Vec<PathBuf>]) -> bool {
+    let [mount] = mounts else { return true };
+    let option = |key: &str| mount.options.iter().find_map(|option| option.strip_prefix(key));
+    let Some(upper) = option("upperdir=") else { return true };
+    let lowers: Vec<&Path> = option("lowerdir=").unwrap_or_default().split(':').map(Path::new).collect();
+    paths.iter().any(|names| changed(Path::new(upper), names) || lowers.iter().any(|lower| has_link(lower, names)))
+}
+
+/// Anything of the upper layer on the way that is not a plain folder, or the file itself.
+fn changed(upper: &Path, names: &[PathBuf]) -> bool {
+    let mut at = upper.to_owned();
+    for (n, name) in names.iter().enumerate() {
+        at.push(name);
+        let Ok(found) = at.symlink_metadata() else { return false };
+        if n + 1 == names.len() || !found.is_dir() || is_opaque(&at) {
+            return true;
+        }
+    }
+    true
+}
+
+/// With a link on the way the file lies elsewhere in the upper layer.
+fn has_link(lower: &Path, names: &[PathBuf]) -> bool {
+    let mut at = lower.to_owned();
+    for name in names {
+        at.push(name);
+        match at.symlink_metadata() {
+            Ok(found) if found.is_symlink() => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+fn is_opaque(folder: &Path) -> bool {
+    ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
+        let mut value = [0u8; 8];
+        rustix::fs::lgetxattr(folder, *name, &mut value[..]).is_ok_and(|len| value[..len] == *b"y")
+    })
+}

@@ -1,0 +1,162 @@
+//! Volumes of the driver `local`: `<data root>/volumes/<name>/_data`, with a copy of the record beside it.
+
+mod mounting;
+mod usage;
+
+use std::{
+    fs, io,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use gantry_domain::{ContainerId, Error, Result, ports::Volumes, volume::VolumeRecord};
+use parking_lot::Mutex;
+
+use crate::blocking::blocking;
+
+const DATA: &str = "_data";
+pub(crate) const RECORD: &str = "record.json";
+const USERS: &str = "users";
+
+#[derive(Debug, Clone)]
+pub struct LocalVolumes {
+    root: PathBuf,
+    /// Mounting and its counting are one step. Short: but for a network file system that does not answer.
+    mounts: Arc<Mutex<()>>,
+}
+
+impl LocalVolumes {
+    pub fn new(data_root: &Path) -> Self {
+        Self { root: data_root.join("volumes"), mounts: Arc::default() }
+    }
+
+    /// The volume's own folder. Names are checked here once more: they become paths.
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        let fine = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.bytes().all(fine) {
+            return Err(Error::invalid(format!("{name:?} includes invalid characters for a local volume name")));
+        }
+        Ok(self.root.join(name))
+    }
+}
+
+fn create(folder: &Path, volume: &VolumeRecord) -> io::Result<PathBuf> {
+    let root = folder.parent().ok_or_else(|| io::Error::other("a volume lies below the data root"))?;
+    let private = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    private(root)?;
+    private(folder)?;
+    let data = folder.join(DATA);
+    if let Ok(()) = fs::DirBuilder::new().mode(0o755).create(&data) {
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
+    }
+    if !data.is_dir() {
+        return Err(io::Error::other(format!("{} is not a directory", data.display())));
+    }
+    let (new, json) = (folder.join("record.json.tmp"), serde_json::to_vec(volume)?);
+    let mut file = fs::File::create(&new)?;
+    file.write_all(&json)?;
+    file.sync_all()?;
+    fs::rename(&new, folder.join(RECORD))?;
+    sync(folder)?;
+    sync(root)?;
+    Ok(data)
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    mounting::unmount_all(&folder.join(DATA))?;
+    if let Some(mounted) = mounting::mounted_below(folder)? {
+        // Removing through a mount would delete what is not the volume's.
+        return Err(io::Error::other(format!("{} is mounted", mounted.display())));
+    }
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match folder.parent().map(sync) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+fn found(root: &Path) -> io::Result<Vec<VolumeRecord>> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let folder = entry?.path();
+        let read = fs::read(folder.join(RECORD)).and_then(|json| Ok(serde_json::from_slice::<VolumeRecord>(&json)?));
+        match read {
+            Ok(record) if folder.file_name().is_some_and(|name| name == record.name.as_str()) => records.push(record),
+            Ok(record) => {
+                tracing::warn!(folder = %folder.display(), name = record.name, "a volume's record is another's")
+            }
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "a volume's record cannot be read"),
+        }
+    }
+    records.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(records)
+}
+
+fn failed(what: &str, name: &str, error: io::Error) -> Error {
+    Error::system(format!("{what} {name}: {error}")).with_source(error)
+}
+
+#[async_trait]
+impl Volumes for LocalVolumes {
+    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf> {
+        let (folder, volume) = (self.folder(&volume.name)?, volume.clone());
+        blocking(move || create(&folder, &volume).map_err(|error| failed("create", &volume.name, error))).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        let (folder, name) = (self.folder(name)?, name.to_owned());
+        blocking(move || remove(&folder).map_err(|error| failed("remove", &name, error))).await
+    }
+
+    async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
+        let Some(options) = mounting::Options::of(volume)? else { return Ok(()) };
+        let (folder, user, lock) = (self.folder(&volume.name)?, user.clone(), Arc::clone(&self.mounts));
+        blocking(move || {
+            let _one_at_a_time = lock.lock();
+            mounting::mount_for(&folder.join(DATA), &folder.join(USERS), &options, user.as_str())
+        })
+        .await
+    }
+
+    async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
+        if mounting::Options::of(volume)?.is_none() {
+            return Ok(());
+        }
+        let (folder, user, lock) = (self.folder(&volume.name)?, user.clone(), Arc::clone(&self.mounts));
+        let name = volume.name.clone();
+        blocking(move || {
+            let _one_at_a_time = lock.lock();
+            mounting::unmount_for(&folder.join(DATA), &folder.join(USERS), user.as_str())
+                .map_err(|error| failed("unmount", &name, error))
+        })
+        .await
+    }
+
+    async fn usage(&self, volume: &VolumeRecord) -> Result<u64> {
+        let (data, name) = (self.folder(&volume.name)?.join(DATA), volume.name.clone());
+        blocking(move || usage::of(&data).map_err(|error| failed("usage of", &name, error))).await
+    }
+
+    async fn found(&self) -> Result<Vec<VolumeRecord>> {
+        let root = self.root.clone();
+        blocking(move || found(&root).map_err(|error| failed("read", "the volumes", error))).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
