@@ -31,6 +31,12 @@ use mounted::Access;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RootFileSystems;
 
+impl RootFileSystems {
+    pub fn new() -> Self {
+        Self
+    }
+}
+
 /// Runs `work` on the root folder. Blocks.
 fn with_root<T: Send>(root: &RootRef, access: Access, work: impl FnOnce(&OwnedFd) -> Result<T> + Send) -> Result<T> {
     match root {

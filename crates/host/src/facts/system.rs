@@ -93,7 +93,9 @@ pub(super) fn read_capped(path: &Path, max: u64) -> Result<Vec<u8>> {
 /// Magic numbers of statfs(2), by the names that `/info` has always used.
 fn backing_filesystem(path: &Path) -> String {
     let Ok(found) = rustix::fs::statfs(path) else { return "unknown".into() };
-    match i64::from(found.f_type) {
+    #[allow(clippy::useless_conversion, reason = "the kernel's type differs between architectures")]
+    let magic = i64::from(found.f_type);
+    match magic {
         0xEF53 => "extfs",
         0x5846_5342 => "xfs",
         0x9123_683E => "btrfs",

@@ -105,12 +105,13 @@ fn within_a_page(options: Vec<String>) -> io::Result<String> {
     }
     let layers: Vec<&Path> =
         options.iter().filter_map(|o| o.strip_prefix("lowerdir=")).flat_map(|l| l.split(':')).map(Path::new).collect();
-    let Some(common) = common(&layers) else { return Ok(joined) };
+    // The first may be the container's own layer, which lies elsewhere in some layouts.
+    let Some(common) = common(layers.get(1..).unwrap_or_default()) else { return Ok(joined) };
     rustix::process::chdir(&common)?;
     let short = |option: &String| match option.strip_prefix("lowerdir=") {
         Some(_) => {
             let names: Vec<String> =
-                layers.iter().filter_map(|l| l.strip_prefix(&common).ok()).map(|l| l.display().to_string()).collect();
+                layers.iter().map(|l| l.strip_prefix(&common).unwrap_or(l).display().to_string()).collect();
             format!("lowerdir={}", names.join(":"))
         }
         None => option.clone(),

@@ -164,3 +164,43 @@ async fn a_running_root_is_reached_by_its_process() {
     let read = RootFileSystems.read(&RootRef::Process(std::process::id()), "/etc/passwd", 1 << 20).await.unwrap();
     assert_eq!(read.unwrap(), fs::read("/etc/passwd").unwrap());
 }
+
+#[tokio::test]
+async fn an_image_of_many_layers_is_mounted_though_its_options_exceed_a_page() {
+    let Some(layers) = Layers::new() else { return };
+    let mut mounts = layers.mounts();
+    let snapshots = layers.0.path().join("snapshots-in-a-folder-whose-name-takes-some-room");
+    let lowers: Vec<String> = (0..120)
+        .map(|n| {
+            let layer = snapshots.join(n.to_string()).join("fs");
+            fs::create_dir_all(&layer).unwrap();
+            fs::write(layer.join(format!("file{n}")), n.to_string()).unwrap();
+            layer.display().to_string()
+        })
+        .collect();
+    let last = mounts[0].options.len() - 1;
+    mounts[0].options[last] = format!("lowerdir={}", lowers.join(":"));
+    assert!(mounts[0].options[last].len() > 5000);
+    fs::write(layers.upper().join("own"), "upper").unwrap();
+    let root = RootRef::Mounts(mounts);
+    assert_eq!(RootFileSystems.read(&root, "/file119", 10).await.unwrap().unwrap(), b"119");
+    assert_eq!(RootFileSystems.read(&root, "/own", 10).await.unwrap().unwrap(), b"upper");
+    RootFileSystems.make_dir(&root, "/made", 0, 0).await.unwrap();
+    assert!(layers.upper().join("made").is_dir());
+}
+
+#[tokio::test]
+async fn a_half_filled_volume_is_filled_anew() {
+    let Some(layers) = Layers::new() else { return };
+    fs::create_dir(layers.lower().join("data")).unwrap();
+    fs::write(layers.lower().join("data/whole"), "").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("_data");
+    fs::create_dir(&volume).unwrap();
+    fs::write(folder.path().join(crate::volumes::RECORD), "{}").unwrap();
+    fs::write(folder.path().join("filling"), "").unwrap();
+    fs::write(volume.join("half"), "").unwrap();
+    RootFileSystems.copy_up(&layers.root(), "/data", &volume).await.unwrap();
+    assert!(volume.join("whole").exists() && !volume.join("half").exists());
+    assert!(!folder.path().join("filling").exists());
+}
