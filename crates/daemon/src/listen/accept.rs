@@ -1,0 +1,98 @@
+//! The accept loop: it never ends by itself, whatever a client or a full table of descriptors does.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{Listener, Socket, Stream};
+
+/// How long a TLS client may take to shake hands.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Pause after an error of accept, so that a host without descriptors is not also without a processor.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// How long connections may go on when the server ends.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What one connection is served by.
+pub trait Serve: Clone + Send + Sync + 'static {
+    fn serve(&self, stream: Stream, shutdown: CancellationToken) -> impl Future<Output = ()> + Send;
+}
+
+/// What all sockets share.
+#[derive(Clone)]
+pub struct Door {
+    /// TLS for TCP sockets.
+    pub tls: Option<TlsAcceptor>,
+    /// At most so many connections at once; the next ones wait in the kernel.
+    pub places: Arc<Semaphore>,
+    /// Cancelled when the server ends.
+    pub shutdown: CancellationToken,
+}
+
+/// Accepts until the server ends, then waits a little for the connections and ends what is left of them.
+pub async fn accept(listener: Listener, door: Door, api: impl Serve) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = door.places.clone().acquire_owned().await else { break };
+        let stream = tokio::select! {
+            stream = next(&listener) => stream,
+            () = door.shutdown.cancelled() => break,
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, address = %listener.address, "accept");
+                tokio::time::sleep(BACK_OFF).await;
+                continue;
+            }
+        };
+        let (api, tls, shutdown) = (api.clone(), door.tls.clone(), door.shutdown.clone());
+        connections.spawn(async move {
+            let _place = place;
+            if let Some(stream) = secured(stream, tls).await {
+                api.serve(stream, shutdown).await;
+            }
+        });
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+async fn next(listener: &Listener) -> io::Result<Stream> {
+    match &listener.socket {
+        Socket::Unix(socket) => socket.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        Socket::Tcp(socket) => {
+            let (stream, _) = socket.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        }
+    }
+}
+
+/// Shakes hands where that is due; `None` for a client that did not.
+async fn secured(stream: Stream, tls: Option<TlsAcceptor>) -> Option<Stream> {
+    let (stream, tls) = match (stream, tls) {
+        (Stream::Tcp(stream), Some(tls)) => (stream, tls),
+        (stream, _) => return Some(stream),
+    };
+    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            tracing::info!(%error, "TLS handshake");
+            None
+        }
+        Err(_) => {
+            tracing::info!("TLS handshake took too long");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
