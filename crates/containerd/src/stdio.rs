@@ -112,6 +112,7 @@ impl Stdio for StdioCompanions {
             // What the dead one did not read waits in the FIFOs, which we hold.
             self.inner.adopt(&session.setup).await?;
         }
+        tracing::error!(container = %id, "companions die one after the other; the end of the output is not in the log");
         Ok(())
     }
 

@@ -213,7 +213,7 @@ async fn a_slow_client_makes_the_container_wait_and_gets_every_byte() {
     let err = writer(&paths.stderr);
     let mut quick = run.port.attach(&run.setup.id, &ALL).await.unwrap().output;
     let mut slow = run.port.attach(&run.setup.id, &ALL).await.unwrap().output;
-    let (lines, size) = (1_000_000u32, 7_000_000);
+    let (lines, size) = (700_000u32, 4_900_000);
     let container = write_lines(&paths.stdout, 0..lines);
     let quick = tokio::spawn(async move {
         let mut bytes = Vec::new();
@@ -256,11 +256,11 @@ async fn a_client_that_is_gone_holds_nobody_up() {
     let err = writer(&paths.stderr);
     let gone = run.port.attach(&run.setup.id, &ALL).await.unwrap();
     drop(gone);
-    let container = write_lines(&paths.stdout, 0..1_000_000);
+    let container = write_lines(&paths.stdout, 0..400_000);
     tokio::task::spawn_blocking(|| container.join().unwrap()).await.unwrap();
     drop(err);
     drained(&run).await;
-    assert_eq!(run.log().len(), 1_000_000);
+    assert_eq!(run.log().len(), 400_000);
     run.finish().await;
 }
 

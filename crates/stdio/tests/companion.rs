@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use gantry_logs::{End, Query, Reader};
 use gantry_wire::{
     frame,
     stdio::{Assign, Log, LogFormat, Message, Role, SOCKET, VERSION},
@@ -30,6 +31,10 @@ struct Companion {
 impl Companion {
     /// One with stdout only, on a pipe.
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Log)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (control, theirs) = UnixStream::pair().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_gantry-stdio"));
@@ -37,6 +42,15 @@ impl Companion {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let _ = rustix::pipe::fcntl_setpipe_size(&read, 1 << 20);
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let mut log = Log {
+            format: LogFormat::JsonFile,
+            path: folder.path().join("log"),
+            max_size: None,
+            max_files: 1,
+            compress: false,
+            attrs: BTreeMap::new(),
+        };
+        change(&mut log);
         let assign = Message::Assign(Assign {
             version: VERSION,
             id: "x".into(),
@@ -46,14 +60,7 @@ impl Companion {
             stdin: false,
             stdin_once: false,
             stderr: false,
-            log: Some(Log {
-                format: LogFormat::JsonFile,
-                path: folder.path().join("log"),
-                max_size: None,
-                max_files: 1,
-                compress: false,
-                attrs: BTreeMap::new(),
-            }),
+            log: Some(log),
             successor: false,
         });
         frame::send(&control, &assign, &[listener.as_fd(), read.as_fd()]).unwrap();
@@ -127,6 +134,32 @@ fn a_full_disk_loses_counted_lines_and_stops_nobody() {
     let lines: Vec<&str> = text.lines().map(|line| line.split("\\n\"").next().unwrap()).collect();
     let gap = "{\"log\":\"gantry: 3 lines of output were lost here: File too large (os error 27)";
     assert_eq!(lines, ["{\"log\":\"kept", "{\"log\":\"a", gap, "{\"log\":\"back"]);
+}
+
+#[test]
+fn rotated_files_are_compressed_beside_and_nothing_is_missing_between_them() {
+    let mut companion = Companion::with(|log| {
+        (log.max_size, log.max_files, log.compress) = (Some(300_000), 3, true);
+    });
+    let lines = 50_000;
+    (0..lines).step_by(500).for_each(|start| {
+        let block: String = (start..start + 500).map(|i| format!("{i:05}\n")).collect();
+        companion.write(&block);
+    });
+    companion.end();
+    frame::send(&companion.control, &Message::Quit, &[]).unwrap();
+    assert!(companion.child.wait().unwrap().success(), "it waits for the compression");
+    let mut names: Vec<String> =
+        fs::read_dir(companion.folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["ended", "log", "log.1.gz", "log.2.gz", SOCKET]);
+    let mut reader = Reader::open(&companion.log(), Query::default(), End::Now).unwrap();
+    let mut read = Vec::new();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        read.extend(batch.iter().map(|(_, line)| std::str::from_utf8(line).unwrap().trim().parse::<u32>().unwrap()));
+    }
+    assert!(read.len() > 4000 && read[0] > 0);
+    assert_eq!(read, (read[0]..lines).collect::<Vec<_>>());
 }
 
 #[test]
