@@ -14,8 +14,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// How long calls wait for containerd, counted from the first attempt that failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+pub const FIRST_PAUSE: Duration = Duration::from_millis(5);
+pub const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// An outage that nobody asked about for this long counts as a new one.
 const FORGET: Duration = Duration::from_secs(15);
 

@@ -3,7 +3,10 @@
 use std::error::Error as _;
 
 use gantry_domain::{Error, ErrorKind};
+use tokio::time::Instant;
 use tonic::{Code, Response, Status};
+
+use super::connect::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE};
 
 /// Turns a status into an error. The text ends in the class, as containerd's Go client puts it
 /// (`…: executable file not found in $PATH: unknown`): the docker CLI prints it so.
@@ -31,17 +34,24 @@ pub fn is_broken(status: &Status) -> bool {
     status.source().is_some() || status.code() == Code::Unavailable
 }
 
-/// Repeats a call that may be repeated, when the connection broke under it.
+/// Repeats a call that may be repeated for as long as the connection breaks under it, at most [`PATIENCE`]: one that is
+/// made while containerd dies may still reach its socket, and is reset.
 pub async fn retry<T, F>(mut call: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    let first = match call().await {
-        Err(status) if is_broken(&status) => status,
-        done => return done.map(Response::into_inner).map_err(error),
-    };
-    tracing::debug!(error = %first, "the connection to containerd broke, asking again");
-    call().await.map(Response::into_inner).map_err(error)
+    let end = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match call().await {
+            Err(status) if is_broken(&status) && Instant::now() < end => {
+                tracing::debug!(error = %status, "the connection to containerd broke, asking again");
+            }
+            done => return done.map(Response::into_inner).map_err(error),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 fn broken_text(status: &Status) -> String {

@@ -59,7 +59,7 @@ async fn the_record_travels_with_the_container() {
     assert_eq!((&found[0].id, found[0].record.as_deref()), (&id, Some(&b"{\"record\":1}"[..])));
     runtime.update_container(&id, None, Some(Bytes::from_static(b"two"))).await.unwrap();
     assert_eq!(runtime.containers().await.unwrap()[0].record.as_deref(), Some(&b"two"[..]));
-    assert_eq!(runtime.container_snapshots().await.unwrap(), [id.clone()]);
+    assert_eq!(runtime.container_snapshots().await.unwrap(), std::slice::from_ref(&id));
     let mounts = runtime.root_mounts(&id).await.unwrap();
     assert_eq!(mounts[0].kind, "overlay");
     assert!(runtime.root_usage(&id).await.unwrap() < 1 << 20);

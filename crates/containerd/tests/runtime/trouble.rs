@@ -66,10 +66,27 @@ async fn a_containerd_that_runs_is_adopted_and_not_started_twice() {
     bench.containerd = None;
     bench.containerd = Some(Containerd::own(bench.layout.clone()).await.unwrap());
     assert_eq!(bench.containerd_pid(), pid);
+    let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid)).unwrap();
+    assert_eq!(session.as_raw_nonzero().get(), pid, "a session of its own");
     // The adopted one is watched as well.
     bench.kill_containerd();
     bench.runtime.tasks().await.unwrap();
     assert_ne!(bench.containerd_pid(), pid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_found_containerd_is_used_and_not_restarted() {
+    if !able() {
+        return;
+    }
+    let mut bench = Bench::new().await;
+    bench.containerd = None;
+    let found = Containerd::found(bench.layout.socket()).await.unwrap();
+    assert!(!found.is_own());
+    found.client().version().version(()).await.unwrap();
+    bench.kill_containerd();
+    let error = Containerd::found(bench.layout.socket()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
