@@ -11,7 +11,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gantry_domain::{Error, Result};
@@ -26,6 +26,8 @@ use db::{Db, Fault};
 pub use values::{Kept, State};
 
 const RETRY: Duration = Duration::from_secs(1);
+/// A database that fails sooner after its rebuild is not rebuilt again.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// What the thread is asked for.
 pub enum Ask {
@@ -104,11 +106,13 @@ pub struct Shadow {
     dirty: Dirty,
     trouble: Arc<Mutex<Vec<String>>>,
     db: Option<Db>,
+    /// When sled was last put aside. Where a fresh one fails at once, the fault is not in its data.
+    put_aside_at: Option<Instant>,
 }
 
 impl Shadow {
     pub fn new(root: PathBuf, log: Arc<Mutex<Log>>, dirty: Dirty, trouble: Arc<Mutex<Vec<String>>>) -> Self {
-        Self { root, log, dirty, trouble, db: None }
+        Self { root, log, dirty, trouble, db: None, put_aside_at: None }
     }
 
     /// Opens sled and reads all of it. `None`: there was nothing trustworthy in it.
@@ -119,11 +123,11 @@ impl Shadow {
                 self.db = Some(db);
                 Some(contents)
             }
-            Err(Fault::Damaged(why)) => {
+            Err(Fault::Damaged(why)) if self.put_aside_at.is_none_or(|at| at.elapsed() >= YOUNG) => {
                 self.put_aside(&why);
                 None
             }
-            Err(Fault::Unavailable(why)) => {
+            Err(Fault::Damaged(why) | Fault::Unavailable(why)) => {
                 self.say(format!(
                     "the metadata database is not available, records are kept in records.log only: {why}"
                 ));
@@ -218,12 +222,13 @@ impl Shadow {
     /// After an I/O error sled stays broken until it is opened anew; after damage it is put aside.
     fn fail(&mut self, fault: Fault) {
         self.db = None;
+        let young = self.put_aside_at.is_some_and(|at| at.elapsed() < YOUNG);
         match fault {
-            Fault::Damaged(why) => {
+            Fault::Damaged(why) if !young => {
                 self.put_aside(&why);
                 self.reconcile(None);
             }
-            Fault::Unavailable(why) => {
+            Fault::Damaged(why) | Fault::Unavailable(why) => {
                 tracing::warn!(%why, "the metadata database failed, it will be opened again");
                 self.say(format!(
                     "the metadata database is not available, records are kept in records.log only: {why}"
@@ -242,6 +247,7 @@ impl Shadow {
     }
 
     fn put_aside(&mut self, why: &str) {
+        self.put_aside_at = Some(Instant::now());
         let moved = crate::quarantine::move_in(&self.root, &db::folder(&self.root));
         let text = match &moved {
             Ok(folder) => format!(

@@ -48,3 +48,8 @@ fn generations(loaded: &Loaded) -> Vec<(String, u64)> {
 fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
 }
+
+/// A folder in memory where there is one: thousands of openings would wait for the disk.
+fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}

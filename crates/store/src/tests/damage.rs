@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use gantry_domain::ports::{Store as _, Write};
 
-use super::{block, container, generations, id, load, sized};
+use super::{block, container, fast_dir, generations, id, load, sized};
 use crate::{RecordStore, log::Log, recovery};
 
 /// A log of some commits; after each its length, and what was acknowledged.
@@ -27,10 +27,10 @@ fn open_with(root: &Path, log: &[u8]) -> recovery::Recovered {
 
 #[test]
 fn a_power_cut_at_any_byte_keeps_every_acknowledged_commit_whole() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let (log, ends) = recorded(dir.path());
     for cut in 0..=log.len() {
-        let at = tempfile::tempdir().unwrap();
+        let at = fast_dir();
         let recovered = open_with(at.path(), &log[..cut]);
         let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
         assert_eq!(recovered.log.index.len(), whole * 2, "cut at {cut}");
@@ -43,23 +43,23 @@ fn a_power_cut_at_any_byte_keeps_every_acknowledged_commit_whole() {
 
 #[test]
 fn zeros_behind_the_last_record_are_cut() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let (mut log, _) = recorded(dir.path());
     let len = log.len();
     log.extend_from_slice(&[0; 5000]);
-    let at = tempfile::tempdir().unwrap();
+    let at = fast_dir();
     let recovered = open_with(at.path(), &log);
     assert_eq!((recovered.log.index.len(), recovered.log.tail), (12, len as u64));
 }
 
 #[test]
 fn a_flipped_bit_costs_one_commit_and_is_said_and_the_file_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let (log, ends) = recorded(dir.path());
     for byte in (0..log.len()).step_by(97) {
         let mut damaged = log.clone();
         damaged[byte] ^= 1 << (byte % 8);
-        let at = tempfile::tempdir().unwrap();
+        let at = fast_dir();
         let recovered = open_with(at.path(), &damaged);
         assert_eq!(recovered.log.index.len(), 10, "flip at {byte}");
         assert!(!recovered.damage.is_empty());
@@ -74,7 +74,7 @@ fn a_flipped_bit_costs_one_commit_and_is_said_and_the_file_is_kept() {
 
 #[test]
 fn sled_heals_what_the_log_lost() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let (log, ends) = recorded(dir.path());
     block(async {
         let store = RecordStore::open(dir.path()).unwrap();
@@ -96,7 +96,7 @@ fn sled_heals_what_the_log_lost() {
 
 #[test]
 fn a_lost_log_is_rebuilt_from_sled() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     block(async {
         let store = RecordStore::open(dir.path()).unwrap();
         store.commit(vec![container(1, 3), sized(2, 1, 10_000)]).await.unwrap();
@@ -112,7 +112,7 @@ fn a_lost_log_is_rebuilt_from_sled() {
 /// However sled's files are damaged, the records are there, and sled works again.
 #[test]
 fn damaged_sled_files_cost_no_record() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     block(async {
         let store = RecordStore::open(dir.path()).unwrap();
         for n in 0..300 {
@@ -126,7 +126,7 @@ fn damaged_sled_files_cost_no_record() {
     assert!(files.len() >= 3, "{files:?}");
     for file in &files {
         for how in [Damage::Empty, Damage::Half, Damage::Flip(3), Damage::Flip(1), Damage::Noise] {
-            let at = tempfile::tempdir().unwrap();
+            let at = fast_dir();
             copy_tree(dir.path(), at.path());
             how.to(&at.path().join(file.strip_prefix(dir.path()).unwrap()));
             let loaded = load(at.path());
@@ -143,7 +143,7 @@ fn damaged_sled_files_cost_no_record() {
 
 #[test]
 fn an_unfinished_snapshot_of_sled_does_not_matter() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     recorded(dir.path());
     fs::write(dir.path().join("sled/snap.ffffffffffffffff.generating"), b"half").unwrap();
     let loaded = load(dir.path());

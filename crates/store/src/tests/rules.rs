@@ -175,3 +175,48 @@ fn ten_thousand_records_load_within_five_seconds() {
     println!("10,000 records in {:?}", start.elapsed());
     assert!(start.elapsed().as_secs() < 5);
 }
+
+#[test]
+fn after_a_failed_sync_the_log_is_rewritten_before_it_is_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(parking_lot::Mutex::new(crate::recovery::open(dir.path()).unwrap().log));
+    let (asks, _asked) = std::sync::mpsc::channel();
+    let committer = crate::committer::Committer {
+        root: dir.path().to_owned(),
+        log: Arc::clone(&log),
+        dirty: crate::shadow::Dirty::new(asks),
+        reserve: crate::reserve::Reserve::open(dir.path()),
+        syncs: Arc::default(),
+        trouble: Arc::default(),
+        torn: true,
+        suspect: true,
+    };
+    let before = inode(dir.path());
+    let (commits, committed) = std::sync::mpsc::channel();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let entries = vec![crate::entry::Entry::of(&container(1, 1)).unwrap()];
+    commits.send(crate::committer::Commit { entries, reply }).unwrap();
+    drop(commits);
+    committer.run(&committed);
+    block(answer).unwrap().unwrap();
+    assert_ne!(inode(dir.path()), before);
+    assert_eq!(generations(&load(dir.path())), [("c1".into(), 1)]);
+}
+
+fn inode(root: &std::path::Path) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&fs::metadata(Log::path_in(root)).unwrap())
+}
+
+#[test]
+fn a_commit_alone_is_one_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    block(async {
+        let store = RecordStore::open(dir.path()).unwrap();
+        let start = std::time::Instant::now();
+        for generation in 1..=100 {
+            store.commit(vec![container(1, generation)]).await.unwrap();
+        }
+        println!("a commit takes {:?}", start.elapsed() / 100);
+        assert_eq!(store.syncs(), 100);
+    });
+}
