@@ -16,7 +16,7 @@ use gantry_containerd::{
     stdio::StdioCompanions,
 };
 use gantry_domain::container::validate::ApiVersion;
-use gantry_engine::{Engine, Ports, Start, network::DefaultBridge};
+use gantry_engine::{Engine, Ports, Start, network::predefined::DefaultBridge};
 use gantry_host::{ContainerFolders, ExecNotes, Host, LocalVolumes, RootFileSystems};
 use gantry_network::{KernelNetwork, NetworkSettings};
 use gantry_store::RecordStore;
