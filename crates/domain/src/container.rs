@@ -11,6 +11,7 @@ pub mod networking;
 pub mod port;
 pub mod record;
 pub mod restart;
+pub mod security;
 pub mod state;
 pub mod user;
 pub mod validate;
