@@ -23,7 +23,11 @@ impl<T: Chunks + ?Sized> Chunks for Box<T> {
 }
 
 /// The receiving end of a pipe; not for use on a runtime's thread.
-pub struct Pipe(mpsc::Receiver<Piece>);
+pub struct Pipe {
+    receiver: mpsc::Receiver<Piece>,
+    /// Its end was read; asking again gives the end again.
+    ended: bool,
+}
 
 /// What goes through a pipe. A pipe that closes without `End` was cut.
 pub enum Piece {
@@ -38,7 +42,7 @@ pub struct PipeSender(mpsc::Sender<Piece>);
 
 pub fn pipe() -> (PipeSender, Pipe) {
     let (sender, receiver) = mpsc::channel(DEPTH);
-    (PipeSender(sender), Pipe(receiver))
+    (PipeSender(sender), Pipe { receiver, ended: false })
 }
 
 impl PipeSender {
@@ -54,9 +58,15 @@ impl PipeSender {
 
 impl Chunks for Pipe {
     fn next(&mut self) -> Result<Option<Bytes>> {
-        match self.0.blocking_recv() {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.receiver.blocking_recv() {
             Some(Piece::Data(data)) => Ok(Some(data)),
-            Some(Piece::End) => Ok(None),
+            Some(Piece::End) => {
+                self.ended = true;
+                Ok(None)
+            }
             Some(Piece::Failed(error)) => Err(error),
             None => Err(Error::cancelled("the transfer was cut off")),
         }

@@ -1,9 +1,10 @@
 //! A containerd in a temporary folder with the image port on it.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use futures::StreamExt as _;
 use gantry_containerd::{
+    client::Client,
     images::{ContainerdImages, Limits},
     process::{Containerd, Layout},
 };
@@ -17,7 +18,9 @@ use crate::build::body;
 
 pub struct Bench {
     pub dir: tempfile::TempDir,
-    pub containerd: Containerd,
+    layout: Layout,
+    containerd: Option<Containerd>,
+    client: Client,
     pub images: ContainerdImages,
 }
 
@@ -38,9 +41,10 @@ impl Bench {
     pub async fn with_limits(limits: Limits) -> Self {
         let dir = tempfile::Builder::new().prefix("gimg").tempdir().unwrap();
         let layout = Layout::new(dir.path().join("lib"), dir.path().join("run"));
-        let containerd = Containerd::own(layout).await.unwrap();
-        let images = ContainerdImages::with_limits(containerd.client(), "overlayfs", limits);
-        Self { dir, containerd, images }
+        let containerd = Containerd::own(layout.clone()).await.unwrap();
+        let client = containerd.client();
+        let images = ContainerdImages::with_limits(client.clone(), "overlayfs", limits);
+        Self { dir, layout, containerd: Some(containerd), client, images }
     }
 
     /// Loads and gives what was told as loaded.
@@ -79,7 +83,7 @@ impl Bench {
     pub async fn snapshots(&self) -> usize {
         use containerd_client::services::v1::snapshots::ListSnapshotsRequest;
         let request = ListSnapshotsRequest { snapshotter: "overlayfs".into(), filters: Vec::new() };
-        let mut answers = self.containerd.client().snapshots().list(request).await.unwrap().into_inner();
+        let mut answers = self.client.snapshots().list(request).await.unwrap().into_inner();
         let mut count = 0;
         while let Some(answer) = answers.message().await.unwrap() {
             count += answer.info.len();
@@ -94,9 +98,23 @@ impl Bench {
         assert_eq!(self.images.blobs().await.unwrap(), [], "blobs");
     }
 
-    /// Every test ends so: containerd goes with its folder.
+    /// Every test ends so: what is under way comes to its end.
     pub async fn end(self) {
         self.images.finish().await;
-        self.containerd.stop(Duration::from_secs(10)).await.unwrap();
+    }
+}
+
+impl Drop for Bench {
+    /// containerd outlives its supervisor by design; here it goes with its folder, also when the test failed.
+    fn drop(&mut self) {
+        self.containerd = None;
+        let Ok(text) = std::fs::read_to_string(self.layout.pid_file()) else { return };
+        let pid: i32 = text.trim().parse().unwrap();
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let config = self.layout.config().to_string_lossy().into_owned();
+        if String::from_utf8_lossy(&line).contains(&config) {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 }

@@ -68,8 +68,10 @@ async fn a_failed_load_is_the_clients_fault_and_leaves_nothing() {
     let many = (0..60).fold(Tar::default(), |tar, at| tar.file(&format!("{at}"), b"")).done();
     let both = Tar::default().file("index.json", br#"{"manifests":[],"layers":[],"config":{}}"#).done();
     let wrong_diff = oci_archive(None, &[layer], |_| Tar::default().file("other", b"").done());
-    let sparse = Tar::default().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")])
-        .file("s", b"1\n99999999999\n1\n").done();
+    let sparse = Tar::default()
+        .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")])
+        .file("s", b"1\n99999999999\n1\n")
+        .done();
     let archives = [
         ("cut", good.archive[..good.archive.len() - 3000].to_vec()),
         ("wrong digest", wrong),

@@ -16,12 +16,22 @@ async fn owners_modes_links_devices_times_and_capabilities_are_kept() {
     let capability: Vec<u8> = [1, 0, 0, 2, 0x0a, 4, 0, 0].into_iter().chain([0; 12]).collect();
     let layer = Tar::default()
         .raw(b'5', "var/mail/", "", |header| (header.set_mode(0o2775), header.set_gid(8)).0, b"")
-        .raw(b'0', "var/mail/x", "", |header| (header.set_uid(1000), header.set_gid(2000), header.set_mode(0o4755)).2, b"x")
+        .raw(
+            b'0',
+            "var/mail/x",
+            "",
+            |header| (header.set_uid(1000), header.set_gid(2000), header.set_mode(0o4755)).2,
+            b"x",
+        )
         .file("var/mail/plain", b"p")
         .hard_link("var/mail/y", "var/mail/x")
         .symlink("run", "var/run")
         .file("run/pid", b"7")
-        .pax(&[("mtime", b"1500000000.25"), ("SCHILY.xattr.security.capability", &capability), ("SCHILY.xattr.trusted.overlay.redirect", b"/etc")])
+        .pax(&[
+            ("mtime", b"1500000000.25"),
+            ("SCHILY.xattr.security.capability", &capability),
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+        ])
         .raw(b'0', "ping", "", |header| header.set_mode(0o755), b"ping")
         .raw(b'3', "null", "", |header| (header.set_device_major(1), header.set_device_minor(3)).0.unwrap(), b"")
         .raw(b'6', "fifo", "", |_| {}, b"")

@@ -19,12 +19,13 @@ fn two_layers() -> Vec<Vec<u8>> {
 
 async fn saved(bench: &Bench, name: &str, target: &Descriptor) -> Vec<u8> {
     let stream = bench.images.save(vec![(Some(name.into()), target.clone())], Vec::new()).await.unwrap();
-    stream.try_fold(Vec::new(), |mut all, chunk| async move {
-        all.extend_from_slice(&chunk);
-        Ok(all)
-    })
-    .await
-    .unwrap()
+    stream
+        .try_fold(Vec::new(), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +130,8 @@ async fn an_import_is_one_layer_that_its_lease_keeps() {
     }
     let bench = Bench::new().await;
     let layer = Tar::default().file("bin/x", b"program").done();
-    let config = format!(r#"{{"architecture":"{}","os":"linux"}}"#, gantry_domain::platform::Platform::host().architecture);
+    let config =
+        format!(r#"{{"architecture":"{}","os":"linux"}}"#, gantry_domain::platform::Platform::host().architecture);
     let packed = zstd::encode_all(&layer[..], 3).unwrap();
     let (target, lease) = bench.images.import(body(packed), config.into()).await.unwrap();
     let folders = bench.folders(&target).await;

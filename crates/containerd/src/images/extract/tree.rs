@@ -40,13 +40,21 @@ pub struct Place {
 
 /// The path without empty and `.` components; `..` goes up as in Go's `filepath.Clean`, and never out.
 pub fn clean(path: &[u8]) -> Result<Vec<u8>> {
+    walk(path, || Err(Error::invalid("path leads out of the archive")))
+}
+
+/// The same for the target of a symlink: at the root, `..` stays there, as for a process whose root it is.
+fn clamp(path: &[u8]) -> Result<Vec<u8>> {
+    walk(path, || Ok(()))
+}
+
+fn walk(path: &[u8], out_of_root: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
         match part {
             b"" | b"." => {}
-            b".." => {
-                parts.pop().ok_or_else(|| Error::invalid("path leads out of the archive"))?;
-            }
+            b".." if parts.pop().is_none() => out_of_root()?,
+            b".." => {}
             part => parts.push(part),
         }
     }
@@ -138,7 +146,7 @@ impl Tree {
         let to = rustix::fs::readlinkat(&link.folder, &link.name, Vec::new()).map_err(errno)?;
         let (parent, _) = split(&link.path);
         let from = if to.to_bytes().starts_with(b"/") { &b""[..] } else { parent };
-        let target = clean(&[from, b"/", to.to_bytes()].concat())?;
+        let target = clamp(&[from, b"/", to.to_bytes()].concat())?;
         self.links += 1;
         let made = self.folder(&target);
         self.links -= 1;
