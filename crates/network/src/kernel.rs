@@ -23,9 +23,9 @@ use tokio::task::spawn_blocking;
 use crate::{
     driver,
     forwarding::Forwarding,
+    leftovers::Leftovers,
     namespace::{self, Namespaces},
     netd::Netd,
-    netlink::Route,
     ports::{self, Reservations, Reserved},
     routes,
     rules::{self, Rules},
@@ -48,6 +48,7 @@ struct Inner {
     namespaces: Namespaces,
     forwarding: Forwarding,
     netd: Netd,
+    leftovers: Leftovers,
     /// What the table in force says. Held while links and rules change, by blocking threads only.
     rules: Mutex<Rules>,
     reservations: Mutex<Reservations>,
@@ -95,6 +96,7 @@ impl Inner {
             forwarding: Forwarding::new(&folder),
             namespaces,
             netd,
+            leftovers: Leftovers::new()?,
             rules: Mutex::new(rules.unwrap_or_default()),
             reservations: Mutex::new(reservations),
             folder,
@@ -255,7 +257,11 @@ impl Network for KernelNetwork {
             self.inner.netd.ask(Request::Rest { container: id.to_string() }, Vec::new()).await?;
         }
         let (inner, id) = (self.inner.clone(), id.clone());
-        blocking(move || Ok(sandbox::remove(&id, &inner.namespaces, &Route::open()?)?)).await
+        blocking(move || {
+            inner.leftovers.expect_gone(sandbox::let_go(&id, &inner.namespaces)?);
+            Ok(())
+        })
+        .await
     }
 
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {

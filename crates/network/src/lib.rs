@@ -9,6 +9,7 @@
 mod driver;
 mod forwarding;
 mod kernel;
+mod leftovers;
 mod link;
 mod namespace;
 mod netd;

@@ -108,6 +108,12 @@ pub fn delete(name: &str) -> Step {
     (RouteNetlinkMessage::DelLink(by_name(name)), 0)
 }
 
+pub fn delete_index(index: u32) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    (RouteNetlinkMessage::DelLink(link), 0)
+}
+
 pub fn get(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(by_name(name))
 }

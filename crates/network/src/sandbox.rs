@@ -27,7 +27,8 @@ const ENDPOINTS_MAX: usize = 36;
 /// Makes it. Runs on a throw-away thread, which ends up inside.
 pub fn create(setup: &SandboxSetup, namespaces: &Namespaces, settings: &NetworkSettings) -> io::Result<PathBuf> {
     let host = Route::open()?;
-    if namespaces.is_pinned(&setup.id) {
+    // Of an earlier run: a namespace that was not taken away, or a link that the kernel has not come to yet.
+    if namespaces.is_pinned(&setup.id) || host_links(&setup.id, &host).next().is_some() {
         remove(&setup.id, namespaces, &host)?;
     }
     let made = wire(setup, namespaces, settings, &host);
@@ -76,16 +77,24 @@ fn wire(
     Ok(path)
 }
 
-/// Takes it away. The host's ends go first: someone may still hold the namespace, and addresses are to be free.
-pub fn remove(id: &ContainerId, namespaces: &Namespaces, host: &Route) -> io::Result<()> {
-    for at in 0..ENDPOINTS_MAX {
-        let name = host_interface(id, at);
-        if host.index_of(&name).is_err() {
-            break;
-        }
-        bridge::Bridge.leave(host, &name)?;
+/// Takes it away at once, links first.
+fn remove(id: &ContainerId, namespaces: &Namespaces, host: &Route) -> io::Result<()> {
+    for (at, _) in host_links(id, host) {
+        bridge::Bridge.leave(host, &host_interface(id, at))?;
     }
     namespaces.unpin(id)
+}
+
+/// Takes it away and leaves its links to the kernel. Returns the indices of those.
+pub fn let_go(id: &ContainerId, namespaces: &Namespaces) -> io::Result<Vec<u32>> {
+    let links = host_links(id, &Route::open()?).map(|(_, index)| index).collect();
+    namespaces.unpin(id)?;
+    Ok(links)
+}
+
+/// Number and index of each of the host's ends.
+fn host_links<'a>(id: &'a ContainerId, host: &'a Route) -> impl Iterator<Item = (usize, u32)> + 'a {
+    (0..ENDPOINTS_MAX).map_while(move |at| host.index_of(&host_interface(id, at)).ok().map(|index| (at, index)))
 }
 
 /// `veth`, eight digits of the container's id, and one for the endpoint: found again without a record.

@@ -169,6 +169,21 @@ fn twenty_sandboxes_are_made_at_once_and_fifty_rounds_leave_nothing() {
 }
 
 #[test]
+fn a_link_goes_even_when_somebody_holds_its_namespace() {
+    lab::run("bridges::a_link_goes_even_when_somebody_holds_its_namespace", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let mut one = setup(&bridge, 2);
+        let held = start(&network, &mut one, &[]).await;
+        network.delete_sandbox(&one.id).await.unwrap();
+        let again = start(&network, &mut one, &[]).await;
+        assert!(again.sh("ip -o address show eth0").contains("172.17.0.2/16"), "a restart does not wait");
+        assert!(!held.sh("ip -o link").contains("eth0"));
+        network.delete_sandbox(&one.id).await.unwrap();
+        lab::eventually("gone", || !again.sh("ip -o link").contains("eth0"));
+    });
+}
+
+#[test]
 fn the_hosts_routes_do_not_count_our_own_bridges() {
     lab::run("bridges::the_hosts_routes_do_not_count_our_own_bridges", |lab| async move {
         let (network, _) = lab.with_bridge().await;
@@ -200,6 +215,7 @@ fn forwarding_that_we_switched_on_serves_containers_only() {
 fn traces(lab: &Lab) -> String {
     let folder = lab.folder.path().display();
     let netd = lab.netd_pid();
+    lab::eventually("the kernel takes the links away", || sh("ip -o link | grep -c veth.*docker0 || true") == "0\n");
     let links = sh("ip -o link | wc -l");
     let pins = sh(&format!("ls {folder}/netns | wc -l; grep -c {folder} /proc/self/mountinfo || true"));
     let rules = sh("nft list ruleset");

@@ -180,8 +180,8 @@ fn a_released_port_can_be_taken_again() {
             let wanted = [publish(Tcp, None, 8080, 80), publish(Udp, None, 8080, 80)];
             let container = start(&network, &mut web, &wanted).await;
             container.serve_tcp(ANY, 80, "web");
-            assert!(lab.host.ask_tcp("127.0.0.1:8080").is_ok());
-            assert!(lab.outside.ask_tcp("192.0.2.1:8080").is_ok());
+            lab.host.ask_tcp("127.0.0.1:8080").unwrap();
+            lab.outside.ask_tcp("192.0.2.1:8080").unwrap();
             stop(&network, &web.id).await;
             assert!(lab.outside.ask_tcp("192.0.2.1:8080").is_err());
         }
