@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_compression_is_found_and_undone_whatever_the_chunks() {
-        let data: Vec<u8> = (0..700_000u32).map(|i| (i * i >> 7) as u8).collect();
+        let data: Vec<u8> = (0..700_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
         for compression in ALL {
             let packed = packed(compression, &data);
             for step in [1 << 20, 4096, 5] {

@@ -54,6 +54,7 @@ pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Document> {
     if bytes.len() as u64 > MAX_DOCUMENT {
         return Err(Error::invalid(format!("manifest is larger than {MAX_DOCUMENT} bytes")));
     }
+    check_object(bytes)?;
     let raw: Raw =
         serde_json::from_slice(bytes).map_err(|error| Error::invalid(format!("invalid manifest: {error}")))?;
     if raw.fs_layers.is_some() || raw.schema_version == Some(1) {
@@ -89,6 +90,14 @@ fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Document> {
     Ok(Document::Manifest(Manifest { config, layers }))
 }
 
+/// serde would read an array as the fields of a struct in their order.
+fn check_object(bytes: &[u8]) -> Result<()> {
+    if bytes.trim_ascii_start().first() == Some(&b'{') {
+        return Ok(());
+    }
+    Err(Error::invalid("document is no JSON object"))
+}
+
 /// The digest's form is checked by its type.
 fn check(descriptor: &Descriptor) -> Result<()> {
     if descriptor.size < 0 {
@@ -114,6 +123,7 @@ pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
     if bytes.len() as u64 > MAX_DOCUMENT {
         return Err(Error::invalid(format!("image config is larger than {MAX_DOCUMENT} bytes")));
     }
+    check_object(bytes)?;
     let config: ImageConfig =
         serde_json::from_slice(bytes).map_err(|error| Error::invalid(format!("invalid image config: {error}")))?;
     if config.rootfs.diff_ids.len() > MAX_LAYERS {

@@ -269,6 +269,3 @@ pub fn errno(error: rustix::io::Errno) -> Error {
     };
     Error::system(text).with_source(error)
 }
-
-#[cfg(test)]
-mod tests;
