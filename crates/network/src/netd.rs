@@ -148,6 +148,10 @@ impl Link {
             return Err(io::Error::other(message));
         }
         self.held.note(request, sockets);
+        if let (Request::Kept { name }, Some(socket)) = (request, answer.fds.first()) {
+            // Known from an earlier gantryd's netd: the next one is to have it too.
+            self.held.note(&Request::Keep { name: name.clone() }, &[Arc::new(socket.try_clone()?)]);
+        }
         Ok(answer)
     }
 

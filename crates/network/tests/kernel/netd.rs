@@ -117,6 +117,8 @@ fn a_kept_socket_outlives_gantryd_with_its_queue() {
         let network = lab.open().await;
         let found = network.kept_socket("tcp://127.0.0.1:2375").await.unwrap().unwrap();
         TcpListener::from(found).accept().unwrap();
+        sh(&format!("kill -9 {}", lab.netd_pid()));
+        assert!(network.kept_socket("tcp://127.0.0.1:2375").await.unwrap().is_some(), "handed to the next netd");
         assert!(network.kept_socket("unix:///run/docker.sock").await.unwrap().is_none());
         network.forget_socket("tcp://127.0.0.1:2375").await.unwrap();
         assert!(network.kept_socket("tcp://127.0.0.1:2375").await.unwrap().is_none());
