@@ -1,18 +1,18 @@
 //! What is made for a container beside its root file system: `hosts`, `hostname`, `resolv.conf`, the log's place, the
 //! OCI spec.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use bytes::Bytes;
 use gantry_domain::{
-    Result,
-    container::{ContainerRecord, user::User},
+    Error, Result,
+    container::{ContainerRecord, host_config::DeviceMapping, user::User},
     exec::ExecConfig,
     network::{hosts, resolv},
     ports::{DeviceNode, LogFile, LogSink, RuntimeContainer, StdioSetup},
     text::ram_in_bytes,
 };
-use gantry_spec::{ExecInput, SpecInput};
+use gantry_spec::{Device, ExecInput, HostFiles, Namespace, SpecInput};
 
 use super::{inspect::files_owner, mounts::shared_with, owner::Owner, users};
 use crate::parts::Parts;
@@ -56,7 +56,8 @@ pub(crate) async fn exec_process(
 ) -> Result<Bytes> {
     let settings = parts.settings.load_full();
     let facts = parts.facts().await;
-    gantry_spec::exec_process(&ExecInput { record, exec, settings: &settings, facts: &facts, user, console_size })
+    let exec = ExecConfig { console_size, ..exec.clone() };
+    gantry_spec::exec_process(&ExecInput { record, exec: &exec, settings: &settings, facts: &facts, user })
 }
 
 impl Owner {
@@ -68,54 +69,61 @@ impl Owner {
         let facts = parts.facts().await;
         let user = users::of_container(parts, record).await?;
         let folder = parts.ports.files.path(&files_owner(record));
-        let in_container = |name: &str| Some(folder.join(name));
-        let seccomp_profile = self.seccomp_profile().await?;
-        let devices = self.devices().await?;
-        let init_path = self.init_path();
+        let shared_memory = self.process_of(&record.host_config.ipc_mode)?.map(|process| process.join("root/dev/shm"));
+        let files = HostFiles {
+            resolv_conf: Some(folder.join("resolv.conf")),
+            hostname: Some(folder.join("hostname")),
+            hosts: Some(folder.join("hosts")),
+            shm: shared_memory,
+        };
+        let seccomp_profile = self.seccomp_profile().await?.map(Bytes::from);
         let input = SpecInput {
             record,
             settings: &settings,
             facts: &facts,
             user: &user,
-            network_namespace: self.network_namespace()?,
-            pid_namespace: self.namespace_of(&record.host_config.pid_mode, "pid")?,
-            ipc_namespace: self.namespace_of(&record.host_config.ipc_mode, "ipc")?,
-            hosts: in_container("hosts"),
-            hostname: in_container("hostname"),
-            resolv_conf: in_container("resolv.conf"),
-            devices: &devices,
-            init_path,
-            seccomp_profile,
+            network: &self.network_namespace()?,
+            ipc: &self.namespace(&record.host_config.ipc_mode, "ipc")?,
+            pid: &self.namespace(&record.host_config.pid_mode, "pid")?,
+            mounts: &record.mounts,
+            files: &files,
+            devices: &self.devices().await?,
+            block_devices: &self.block_devices().await?,
+            init_path: self.init_path().as_deref(),
+            seccomp_profile: seccomp_profile.as_ref(),
+            env_extra: &[],
         };
         gantry_spec::runtime_spec(&input)
     }
 
-    /// The namespace to join; `None` is the host's.
-    fn network_namespace(&self) -> Result<Option<PathBuf>> {
+    fn network_namespace(&self) -> Result<Namespace> {
         let mode = &self.record.host_config.network_mode;
-        if mode == "host" {
-            return Ok(None);
+        if mode == "host" || shared_with(mode).is_some() {
+            return self.namespace(mode, "net");
         }
-        match shared_with(mode) {
-            Some(_) => self.namespace_of(mode, "net"),
-            None => {
-                let exec_root = self.parts.settings.load().exec_root.clone();
-                Ok(Some(PathBuf::from(exec_root).join("netns").join(self.record.id.as_str())))
-            }
-        }
+        let exec_root = self.parts.settings.load().exec_root.clone();
+        Ok(Namespace::Join(PathBuf::from(exec_root).join("netns").join(self.record.id.as_str())))
     }
 
-    /// The namespace of another container that runs.
-    fn namespace_of(&self, mode: &str, kind: &str) -> Result<Option<PathBuf>> {
+    /// The namespace that a mode means: the host's, another container's, or one of its own.
+    fn namespace(&self, mode: &str, kind: &str) -> Result<Namespace> {
+        if mode == "host" {
+            return Ok(Namespace::Host);
+        }
+        Ok(self.process_of(mode)?.map_or(Namespace::New, |process| Namespace::Join(process.join("ns").join(kind))))
+    }
+
+    /// `/proc/<pid>` of the other container in `container:<id>`; it must run.
+    fn process_of(&self, mode: &str) -> Result<Option<PathBuf>> {
         let Some(other) = shared_with(mode) else { return Ok(None) };
         let other = self.parts.container(other)?.snapshot();
         if !other.status.has_process() {
-            return Err(gantry_domain::Error::conflict(format!(
-                "cannot join {kind} namespace of a non running container: {}",
+            return Err(Error::conflict(format!(
+                "cannot join namespace of a non running container: {}",
                 other.record.id
             )));
         }
-        Ok(Some(PathBuf::from(format!("/proc/{}/ns/{kind}", other.pid))))
+        Ok(Some(PathBuf::from(format!("/proc/{}", other.pid))))
     }
 
     async fn seccomp_profile(&self) -> Result<Option<Vec<u8>>> {
@@ -126,18 +134,43 @@ impl Owner {
         }
     }
 
-    /// Nodes of `--device`, and every device of the host for a privileged container.
-    async fn devices(&self) -> Result<Vec<DeviceNode>> {
+    /// What `--device` names, and every device of the host for a privileged container.
+    async fn devices(&self) -> Result<Vec<Device>> {
         let host = &self.parts.ports.host;
         let config = &self.record.host_config;
         if config.privileged {
-            return host.devices("/dev").await;
+            let all = host.devices("/dev").await?.into_iter();
+            let device =
+                |node: DeviceNode| Device { path_in_container: node.path.clone(), access: "rwm".to_owned(), node };
+            return Ok(all.map(device).collect());
         }
-        let mut nodes = Vec::new();
+        let mut devices = Vec::new();
         for mapping in config.devices.as_deref().unwrap_or_default() {
-            nodes.extend(host.devices(&mapping.path_on_host).await?);
+            for node in host.devices(&mapping.path_on_host).await? {
+                devices.push(mapped(mapping, node));
+            }
         }
-        Ok(nodes)
+        Ok(devices)
+    }
+
+    /// Numbers of the devices that the block I/O limits name.
+    async fn block_devices(&self) -> Result<BTreeMap<String, (u32, u32)>> {
+        let config = &self.record.host_config;
+        let throttled = [
+            &config.blkio_device_read_bps,
+            &config.blkio_device_write_bps,
+            &config.blkio_device_read_iops,
+            &config.blkio_device_write_iops,
+        ];
+        let paths = throttled.into_iter().flatten().flatten().map(|device| &device.path);
+        let paths = paths.chain(config.blkio_weight_device.iter().flatten().map(|device| &device.path));
+        let mut numbers = BTreeMap::new();
+        for path in paths {
+            for node in self.parts.ports.host.devices(path).await? {
+                numbers.insert(path.clone(), (node.major, node.minor));
+            }
+        }
+        Ok(numbers)
     }
 
     fn init_path(&self) -> Option<PathBuf> {
@@ -227,6 +260,18 @@ impl Owner {
             log: log_sink(record),
         }
     }
+}
+
+/// A node in the place where the container is to see it; a mapped folder keeps what is below it.
+fn mapped(mapping: &DeviceMapping, node: DeviceNode) -> Device {
+    let inside = if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
+    let folder = format!("{}/", mapping.path_on_host.trim_end_matches('/'));
+    let path_in_container = match node.path.strip_prefix(&folder) {
+        Some(below) => format!("{}/{below}", inside.trim_end_matches('/')),
+        None => inside.clone(),
+    };
+    let access = if mapping.cgroup_permissions.is_empty() { "rwm" } else { &mapping.cgroup_permissions };
+    Device { path_in_container, access: access.to_owned(), node }
 }
 
 fn log_sink(record: &ContainerRecord) -> LogSink {
