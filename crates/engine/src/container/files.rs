@@ -77,6 +77,7 @@ impl Owner {
             shm: shared_memory,
         };
         let seccomp_profile = self.seccomp_profile().await?.map(Bytes::from);
+        let init_path = self.init_path();
         let input = SpecInput {
             record,
             settings: &settings,
@@ -89,7 +90,7 @@ impl Owner {
             files: &files,
             devices: &self.devices().await?,
             block_devices: &self.block_devices().await?,
-            init_path: self.init_path().as_deref(),
+            init_path: init_path.as_deref(),
             seccomp_profile: seccomp_profile.as_ref(),
             env_extra: &[],
         };

@@ -25,6 +25,7 @@ pub(crate) async fn resolve(parts: &Parts, id: &ContainerId, points: &mut [Mount
         match point.kind.as_str() {
             "bind" => bind_source(parts, point).await?,
             "volume" => volume_source(parts, id, point).await?,
+            "image" => return Err(Error::not_implemented("mounts of type image are not implemented by gantry yet")),
             _ => {}
         }
     }
