@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use gantry_domain::{
-    Result,
+    Error, Result,
+    log::Stream as Source,
     ports::{BoxStream, ByteSink, OutputChunk},
 };
 use http::{HeaderMap, header};
@@ -34,16 +35,37 @@ const READ: usize = 32 << 10;
 /// How often a client that closed its sending half is asked whether it is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a session carries.
+/// What a connection is to carry.
 pub struct Session {
-    pub output: BoxStream<Result<OutputChunk>>,
-    pub stdin: Option<ByteSink>,
     /// Output in stdcopy frames, else raw.
     pub framed: bool,
+    /// Opened when the head has been sent: what an exec writes at once would else come with the head, and be lost by
+    /// clients that take the socket from under a buffered reader (docker-py).
+    pub streams: BoxFuture<'static, Result<Streams>>,
+}
+
+/// The streams of a process.
+pub struct Streams {
+    pub output: BoxStream<Result<OutputChunk>>,
+    pub stdin: Option<ByteSink>,
     /// Present where the keys are to be looked for.
     pub detach: Option<Detector>,
     /// Told when the keys were typed.
     pub on_detach: Box<dyn FnOnce() + Send>,
+}
+
+impl Streams {
+    /// Only tells why there is no process: the client reads it as output, and the exit code by inspect.
+    fn complaint(error: &Error) -> Self {
+        tracing::debug!(error = ?error, "a session did not begin");
+        let text = OutputChunk { stream: Source::Stdout, data: Bytes::from(format!("{}\r\n", error.message())) };
+        Self {
+            output: Box::pin(futures::stream::iter([Ok(text)])),
+            stdin: None,
+            detach: None,
+            on_detach: Box::new(|| {}),
+        }
+    }
 }
 
 /// How the answer begins: `101 UPGRADED` for a client that asked for an upgrade, else `200 OK`; bytes follow.
@@ -77,12 +99,12 @@ fn start_of_head(request: &HeaderMap, content_type: &str) -> BytesMut {
 
 /// Takes the connection over for `session`.
 pub async fn upgrade(client: &Client, head: Bytes, session: Session) -> Response {
-    let session = Box::new(move |peer| -> futures::future::BoxFuture<'static, ()> { Box::pin(run(peer, session)) });
+    let session = Box::new(move |peer| -> BoxFuture<'static, ()> { Box::pin(run(peer, session)) });
     client.take_over(Takeover { head, session }).await
 }
 
 /// An error of attach: dockerd has left HTTP's JSON behind by then and writes plain text.
-pub fn refuse(error: gantry_domain::Error) -> Response {
+pub fn refuse(error: Error) -> Response {
     let error = crate::error::ApiError::from(error);
     let mut response = Response::new(axum::body::Body::from(format!("{}\r\n", error.message)));
     *response.status_mut() = error.status;
@@ -93,7 +115,9 @@ pub fn refuse(error: gantry_domain::Error) -> Response {
 
 async fn run(peer: Peer, session: Session) {
     let (reader, mut writer) = tokio::io::split(peer.stream);
-    let Session { output, stdin, framed, detach, on_detach } = session;
+    let Session { framed, streams } = session;
+    let streams = streams.await.unwrap_or_else(|error| Streams::complaint(&error));
+    let Streams { output, stdin, detach, on_detach } = streams;
     let outcome = tokio::select! {
         // Output first: what the process wrote before the client left is still sent.
         biased;
@@ -136,7 +160,7 @@ async fn copy_output(
                 buffer.clear();
                 let text = format!("{}\r\n", error.message());
                 if framed {
-                    frame(&mut buffer, gantry_domain::log::Stream::System, text.as_bytes());
+                    frame(&mut buffer, Source::System, text.as_bytes());
                 } else {
                     buffer.extend_from_slice(text.as_bytes());
                 }

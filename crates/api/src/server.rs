@@ -6,16 +6,20 @@
 
 use std::{convert::Infallible, future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{io::AsyncWriteExt as _, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    error::ApiError,
     tap::{ClientStream, Tap},
     version::Api,
 };
@@ -35,11 +39,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Ends HTTP on this connection: `head` is written, then `session` has the stream. Never returns; whoever awaits
-    /// it is dropped when the connection changes hands.
+    /// Nobody to hang up, and nothing to take over.
+    pub fn without_connection() -> Self {
+        Self { gone: CancellationToken::new(), takeovers: mpsc::channel(1).0 }
+    }
+
+    /// Ends HTTP on this connection: `head` is written, then `session` has the stream. Whoever awaits it is dropped
+    /// when the connection changes hands; it returns only where there is no connection to take over.
     pub async fn take_over(&self, takeover: Takeover) -> Response {
         if self.takeovers.send(takeover).await.is_err() {
-            tracing::debug!("the connection ended before it could be taken over");
+            return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream")
+                .into_response();
         }
         std::future::pending().await
     }
@@ -84,6 +94,7 @@ where
     });
     let mut connection = http1::Builder::new()
         .half_close(true)
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)

@@ -160,10 +160,10 @@ mod tests {
     fn a_version_out_of_range_is_refused_in_dockers_words() {
         let min = crate::app::MIN_VERSION;
         assert_eq!(check("1.24", min).ok(), Some(ApiVersion(1, 24)));
-        let (json, text) = message(check("1.99", min).err().expect("too new"));
+        let (json, text) = message(check("1.99", min).expect_err("too new"));
         assert!(json);
         assert_eq!(text, "client version 1.99 is too new. Maximum supported API version is 1.51");
-        let (json, text) = message(check("1.12", min).err().expect("too old"));
+        let (json, text) = message(check("1.12", min).expect_err("too old"));
         assert!(!json);
         assert_eq!(
             text,

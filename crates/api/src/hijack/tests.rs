@@ -51,16 +51,16 @@ fn session(framed: bool, keys: Option<&str>) -> Fixture {
     let (input, detached, gone) =
         (Input::default(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (told, asked) = (detached.clone(), gone.clone());
-    let session = Session {
+    let streams = Streams {
         output: Box::pin(futures::stream::unfold(chunks, |mut chunks| async {
             let chunk = chunks.recv().await?;
             Some((chunk, chunks))
         })),
         stdin: Some(sink(&input)),
-        framed,
         detach: keys.map(|text| Detector::new(keys::parse(text).unwrap())),
         on_detach: Box::new(move || told.store(true, Ordering::SeqCst)),
     };
+    let session = Session { framed, streams: Box::pin(async { Ok(streams) }) };
     let peer = Peer { stream: Box::new(server), hung_up: Box::new(move || asked.load(Ordering::SeqCst)) };
     Fixture { client, input, output, detached, gone, task: tokio::spawn(run(peer, session)) }
 }
@@ -115,8 +115,19 @@ async fn detach_keys_end_the_session_and_not_the_input() {
     assert_eq!(*fixture.input.lock().unwrap(), (b"ls".to_vec(), false));
 }
 
+#[tokio::test]
+async fn a_process_that_did_not_start_is_told_as_output() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let peer = Peer { stream: Box::new(server), hung_up: Box::new(|| false) };
+    let streams = Box::pin(async { Err(Error::invalid("no such program")) });
+    run(peer, Session { framed: false, streams }).await;
+    let mut all = String::new();
+    client.read_to_string(&mut all).await.unwrap();
+    assert_eq!(all, "no such program\r\n");
+}
+
 #[test]
-fn the_terminals_of_an_upgrade_and_of_an_old_client_begin_alike() {
+fn a_client_that_asks_for_no_upgrade_gets_200_and_raw() {
     let mut headers = HeaderMap::new();
     let old = start_of_head(&headers, MULTIPLEXED);
     assert_eq!(&old[..], b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n");

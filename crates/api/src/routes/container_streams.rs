@@ -12,7 +12,7 @@ use crate::{
     app::App,
     error::{ApiError, Result},
     extract::{Name, Version},
-    hijack::{self, MULTIPLEXED, RAW, Session, keys},
+    hijack::{self, MULTIPLEXED, RAW, Session, Streams, keys},
     query::{self, Query},
     route::Route,
     server::Client,
@@ -135,14 +135,15 @@ async fn container_attach(
         Err(error) => return hijack::refuse(error),
     };
     let (engine, id) = (app.engine.clone(), attached.id.clone());
-    let session = Session {
+    let framed = !attached.terminal;
+    let content_type = content_type(version, attached.terminal);
+    let streams = Streams {
         output: attached.output,
         detach: (attached.terminal && attached.stdin.is_some()).then(|| keys::Detector::new(keys)),
         stdin: attached.stdin,
-        framed: !attached.terminal,
         on_detach: Box::new(move || engine.container_detached(&id)),
     };
-    let content_type = content_type(version, attached.terminal);
+    let session = Session { framed, streams: Box::pin(async { Ok(streams) }) };
     hijack::upgrade(&client, hijack::head(&headers, content_type, &app), session).await
 }
 

@@ -1,10 +1,7 @@
 //! Execs: create, start, resize, inspect.
 
 use axum::{extract::State, response::Response};
-use bytes::Bytes;
-use gantry_domain::{
-    Error, ErrorKind, container::validate::ApiVersion, exec::ExecConfig, log::Stream, ports::OutputChunk,
-};
+use gantry_domain::{Error, container::validate::ApiVersion, exec::ExecConfig};
 use gantry_engine::exec::{ExecDetails, ExecStart};
 use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
@@ -15,7 +12,7 @@ use crate::{
     app::App,
     error::{ApiError, Result},
     extract::{Name, Version},
-    hijack::{self, MULTIPLEXED, RAW, Session, keys},
+    hijack::{self, MULTIPLEXED, RAW, Session, Streams, keys},
     json::Json,
     query::Query,
     reply,
@@ -91,46 +88,44 @@ async fn exec_start(
     Json(body): Json<ExecStartBody>,
 ) -> Result<Response> {
     let details = app.engine.exec_inspect(&id).await?;
+    may_start(&app, &details).await?;
     let console_size = body.console_size.filter(|_| version >= ApiVersion(1, 42));
     let request = ExecStart { detach: body.detach, tty: body.tty, console_size };
-    let session = match app.engine.exec_start(&id, request).await {
-        Ok(None) => return Ok(reply::empty(StatusCode::OK)),
-        Ok(Some(attached)) => Session {
-            output: attached.output,
-            detach: detector(&details, attached.stdin.is_some()),
-            stdin: attached.stdin,
-            framed: !body.tty,
-            on_detach: Box::new(|| {}),
-        },
-        // dockerd has taken the connection over by then: the client reads the reason as output, and the code by inspect.
-        Err(error) if !body.detach && !is_refusal(&error) => complaint(&error, !body.tty),
-        Err(error) => return Err(error.into()),
-    };
+    if body.detach {
+        app.engine.exec_start(&id, request).await?;
+        return Ok(reply::empty(StatusCode::OK));
+    }
     let head = hijack::head(&headers, content_type(version, body.tty), &app);
+    let session = Session { framed: !body.tty, streams: Box::pin(streams(app, id, request, details)) };
     Ok(hijack::upgrade(&client, head, session).await)
+}
+
+/// What dockerd refuses before it takes the connection over.
+async fn may_start(app: &App, details: &ExecDetails) -> gantry_domain::Result<()> {
+    app.engine.container_inspect(details.container.as_str(), false).await?.snapshot.may_exec()?;
+    if details.running {
+        return Err(Error::conflict(format!("exec command {} is already running", details.id)));
+    }
+    if details.exit_code.is_some() {
+        return Err(Error::conflict(format!("exec command {} has already run", details.id)));
+    }
+    Ok(())
+}
+
+async fn streams(app: App, id: String, request: ExecStart, details: ExecDetails) -> gantry_domain::Result<Streams> {
+    let attached = app.engine.exec_start(&id, request).await?;
+    let attached = attached.ok_or_else(|| Error::system("the exec was started without its streams"))?;
+    Ok(Streams {
+        output: attached.output,
+        detach: detector(&details, attached.stdin.is_some()),
+        stdin: attached.stdin,
+        on_detach: Box::new(|| {}),
+    })
 }
 
 fn detector(details: &ExecDetails, stdin: bool) -> Option<keys::Detector> {
     let keys = keys::parse(&details.config.detach_keys).ok()?;
     (details.config.tty && stdin).then(|| keys::Detector::new(keys))
-}
-
-/// Whether dockerd would notice before it takes the connection over.
-fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict)
-}
-
-/// A stream that only tells why the process did not start.
-fn complaint(error: &Error, framed: bool) -> Session {
-    tracing::debug!(error = ?error, "an exec did not start");
-    let text = OutputChunk { stream: Stream::Stdout, data: Bytes::from(format!("{}\r\n", error.message())) };
-    Session {
-        output: Box::pin(futures::stream::iter([Ok(text)])),
-        stdin: None,
-        framed,
-        detach: None,
-        on_detach: Box::new(|| {}),
-    }
 }
 
 async fn exec_resize(State(app): State<App>, Name(id): Name, Query(query): Query<ResizeQuery>) -> Result<Response> {

@@ -69,7 +69,7 @@ async fn an_answer_without_end_ends_when_the_client_goes() {
     });
     client.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let answer = read_until(&mut client, "first\n").await;
-    assert!(answer.contains("transfer-encoding: chunked"), "{answer}");
+    assert!(answer.contains("Transfer-Encoding: chunked"), "{answer}");
     drop(client);
     tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
 }
@@ -82,7 +82,7 @@ async fn the_head_of_a_stream_leaves_before_its_first_item() {
     });
     client.write_all(b"POST /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let head = read_until(&mut client, "\r\n\r\n").await;
-    assert!(head.contains("content-type: application/json\r\n"), "{head}");
+    assert!(head.contains("Content-Type: application/json\r\n"), "{head}");
     drop(client);
     task.await.unwrap();
 }
