@@ -16,7 +16,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{AddressFamily, Shutdown, SocketFlags, SocketType, connect, shutdown, socket_with, sockopt},
+    net::{AddressFamily, Shutdown, SocketFlags, SocketType, connect, getpeername, shutdown, socket_with, sockopt},
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 
@@ -28,6 +28,8 @@ const ROUNDS: usize = 16;
 pub struct Connection {
     pub client: OwnedFd,
     pub container: OwnedFd,
+    /// Until the container has answered nothing is moved: an end of stream passed on too early would undo the connect.
+    connecting: bool,
     outward: Direction,
     inward: Direction,
 }
@@ -56,11 +58,18 @@ impl Connection {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Self { client, container, outward: Direction::new()?, inward: Direction::new()? })
+        Ok(Self { client, container, connecting: true, outward: Direction::new()?, inward: Direction::new()? })
     }
 
     /// Moves what can be moved.
     pub fn advance(&mut self) -> Next {
+        if self.connecting {
+            match self.is_connected() {
+                Ok(true) => self.connecting = false,
+                Ok(false) => return Next::Wait,
+                Err(_) => return Next::Closed,
+            }
+        }
         for _ in 0..ROUNDS {
             let moved = self
                 .inward
@@ -75,6 +84,15 @@ impl Connection {
             }
         }
         Next::Again
+    }
+
+    fn is_connected(&self) -> Result<bool, Errno> {
+        sockopt::socket_error(&self.container)??;
+        match getpeername(&self.container) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOTCONN) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn reset(&self) -> Next {
@@ -131,7 +149,7 @@ impl Direction {
     }
 }
 
-/// `None` where it would block; so does a socket that is still connecting.
+/// `None` where it would block.
 fn try_splice(from: impl AsFd, to: impl AsFd, bytes: usize) -> Result<Option<usize>, Errno> {
     loop {
         match splice(&from, None, &to, None, bytes, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {

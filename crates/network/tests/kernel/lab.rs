@@ -204,6 +204,13 @@ impl Lab {
         network.ensure_network(&bridge).await.unwrap();
         (network, bridge)
     }
+    /// Returns when the process is no more: what it still accepted would be lost with it.
+    pub fn kill_netd(&self) {
+        let pid = self.netd_pid();
+        sh(&format!("kill -9 {pid}"));
+        let cmdline = format!("/proc/{pid}/cmdline");
+        eventually("netd is dead", || std::fs::read(&cmdline).map_or(true, |line| line.is_empty()));
+    }
     pub fn netd_pid(&self) -> u32 {
         let socket = self.folder.path().join("netd");
         let found = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {

@@ -25,7 +25,7 @@ fn ports_answer_again_when_netd_was_killed() {
         container.serve_udp(ANY, 80, "web");
         let rules = sh("nft list ruleset");
         for _ in 0..3 {
-            sh(&format!("kill -9 {}", lab.netd_pid()));
+            lab.kill_netd();
             // The listening sockets live on in gantryd: nobody is refused.
             assert_eq!(lab.host.ask_tcp("127.0.0.1:8080").unwrap(), "web 172.17.0.1");
             assert_eq!(lab.host.ask_udp("127.0.0.1:8080").unwrap(), "web 172.17.0.1");
@@ -44,11 +44,11 @@ fn a_request_that_finds_netd_dead_is_carried_out_by_the_next() {
     lab::run("netd::a_request_that_finds_netd_dead_is_carried_out_by_the_next", |lab| async move {
         let (network, bridge) = lab.with_bridge().await;
         for n in 2..6 {
-            sh(&format!("kill -9 {}", lab.netd_pid()));
+            lab.kill_netd();
             let mut web = setup(&bridge, n);
             start(&network, &mut web, &[publish(Tcp, None, 8080, 80)]).await.serve_tcp(ANY, 80, "web");
             assert!(lab.outside.ask_tcp("192.0.2.1:8080").is_ok());
-            sh(&format!("kill -9 {}", lab.netd_pid()));
+            lab.kill_netd();
             stop(&network, &web.id).await;
         }
     });
@@ -74,7 +74,7 @@ fn a_new_gantryd_finds_ports_and_sandboxes_again() {
         assert_eq!(taken.message(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
 
         // It holds copies: netd may die now.
-        sh(&format!("kill -9 {pid}"));
+        lab.kill_netd();
         assert!(lab.host.ask_tcp("127.0.0.1:8099").is_ok());
         stop(&network, &web.id).await;
         assert!(network.sandboxes().await.unwrap().is_empty());
@@ -91,9 +91,8 @@ fn what_died_with_both_is_mended_on_adoption() {
         let mut web = setup(&bridge, 2);
         start(&network, &mut web, &[publish(Tcp, None, 8080, 80)]).await.serve_tcp(ANY, 80, "web");
         let rules = sh("nft list ruleset");
-        let pid = lab.netd_pid();
         drop(network);
-        sh(&format!("kill -9 {pid}"));
+        lab.kill_netd();
         eventually("the port is free", || TcpStream::connect("127.0.0.1:8080").is_err());
 
         let network = lab.open().await;
@@ -117,7 +116,7 @@ fn a_kept_socket_outlives_gantryd_with_its_queue() {
         let network = lab.open().await;
         let found = network.kept_socket("tcp://127.0.0.1:2375").await.unwrap().unwrap();
         TcpListener::from(found).accept().unwrap();
-        sh(&format!("kill -9 {}", lab.netd_pid()));
+        lab.kill_netd();
         assert!(network.kept_socket("tcp://127.0.0.1:2375").await.unwrap().is_some(), "handed to the next netd");
         assert!(network.kept_socket("unix:///run/docker.sock").await.unwrap().is_none());
         network.forget_socket("tcp://127.0.0.1:2375").await.unwrap();
