@@ -101,7 +101,7 @@ impl Parts<'_> {
     /// Inheritable and ambient stay empty (T23). A user other than root starts with none in force and may gain those
     /// of the bounding set from files.
     fn capabilities(&self) -> Result<Value> {
-        let caps = capabilities(self.host, self.privileged)?;
+        let caps = capabilities(self.host, self.facts, self.privileged)?;
         Ok(match self.user.uid {
             0 => json!({ "bounding": caps, "effective": caps, "permitted": caps }),
             _ => json!({ "bounding": caps }),
@@ -109,9 +109,15 @@ impl Parts<'_> {
     }
 }
 
-pub(crate) fn capabilities(host: &HostConfig, privileged: bool) -> Result<Vec<&'static str>> {
-    let list = |caps: &'_ Option<Vec<String>>| caps.clone().unwrap_or_default();
-    security::capabilities(&list(&host.cap_add), &list(&host.cap_drop), privileged)
+/// "All" means all that the engine itself may give away; the kernel refuses the start for one more.
+pub(crate) fn capabilities(host: &HostConfig, facts: &Facts, privileged: bool) -> Result<Vec<&'static str>> {
+    let list = |caps: &Option<Vec<String>>| caps.clone().unwrap_or_default();
+    let mut caps = security::capabilities(&list(&host.cap_add), &list(&host.cap_drop), privileged)?;
+    let all = host.cap_add.iter().flatten().any(|name| name.eq_ignore_ascii_case("all"));
+    if privileged || all {
+        caps.retain(|capability| security::can_give(capability, facts.capabilities));
+    }
+    Ok(caps)
 }
 
 /// dockerd's order: its own first, then the container's, then the exec's, each replacing in place what has its name.

@@ -70,7 +70,7 @@ pub(crate) fn filter(input: &SpecInput<'_>, security: &SecurityOptions) -> Resul
     let profile: Profile = serde_json::from_str(text)
         .map_err(|error| Error::invalid(format!("Decoding seccomp profile failed: {error}")))?;
     let machine = Machine {
-        caps: capabilities(host, host.privileged)?,
+        caps: capabilities(host, input.facts, host.privileged)?,
         arch: Platform::host().architecture,
         kernel: kernel(&input.facts.kernel_version),
     };

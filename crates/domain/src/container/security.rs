@@ -150,6 +150,12 @@ pub fn capabilities(add: &[String], drop: &[String], privileged: bool) -> Result
     Ok(kept.chain(ALL_CAPABILITIES.into_iter().filter(|cap| added(cap))).collect())
 }
 
+/// Whether a process whose bounding set is `bounding` can give this capability away; 0 is unknown and taken for all.
+pub fn can_give(capability: &str, bounding: u64) -> bool {
+    let number = ALL_CAPABILITIES.iter().position(|known| *known == capability);
+    bounding == 0 || number.is_some_and(|number| bounding >> number & 1 == 1)
+}
+
 /// Paths hidden from a container that is not privileged (T25), as in moby master.
 pub fn masked_paths(cpus: u32) -> Vec<String> {
     const PATHS: [&str; 12] = [
@@ -200,6 +206,12 @@ mod tests {
         ] {
             assert_eq!(SecurityOptions::parse(&list(&[bad])).unwrap_err().message(), text);
         }
+    }
+
+    #[test]
+    fn capabilities_are_listed_by_number() {
+        assert!(can_give("CAP_SYS_RESOURCE", 1 << 24) && !can_give("CAP_SYS_RESOURCE", !(1 << 24)));
+        assert!(can_give("CAP_CHECKPOINT_RESTORE", 1 << 40) && can_give("CAP_CHOWN", 0));
     }
 
     #[test]

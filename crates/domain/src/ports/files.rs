@@ -149,6 +149,8 @@ pub struct Facts {
     pub backing_filesystem: String,
     pub supports_d_type: bool,
     pub warnings: Vec<String>,
+    /// gantryd's own bounding set (`CapBnd` in `/proc/self/status`), by bit: no container can have more. 0 is unknown.
+    pub capabilities: u64,
     /// Docker's `DockerRootDir` and the like are the daemon's; this is for what the host adds.
     pub extra: BTreeMap<String, String>,
 }

@@ -1,0 +1,407 @@
+//! The spec of one container for each class of options, and the laws that every spec keeps.
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use gantry_domain::{
+    ContainerId,
+    container::{
+        Config, ContainerRecord, HostConfig, Mount, MountPoint,
+        host_config::{ThrottleDevice, Ulimit},
+        mount::{BindOptions, TmpfsOptions},
+        security::{masked_paths, readonly_paths},
+        user::User,
+        validate::{ApiVersion, validate_and_default},
+    },
+    exec::ExecConfig,
+    ports::{CgroupFacts, DeviceNode, Facts},
+    settings::Settings,
+};
+use gantry_spec::{Device, ExecInput, HostFiles, Namespace, SpecInput};
+use serde_json::{Value, json};
+
+/// Owns what a `SpecInput` borrows.
+struct Case {
+    record: ContainerRecord,
+    settings: Settings,
+    facts: Facts,
+    user: User,
+    network: Namespace,
+    ipc: Namespace,
+    pid: Namespace,
+    mounts: Vec<MountPoint>,
+    files: HostFiles,
+    devices: Vec<Device>,
+    block_devices: BTreeMap<String, (u32, u32)>,
+    init_path: Option<PathBuf>,
+}
+
+impl Case {
+    fn new() -> Self {
+        let all = CgroupFacts {
+            memory_limit: true,
+            swap_limit: true,
+            cpu_cfs_period: true,
+            cpu_cfs_quota: true,
+            cpu_shares: true,
+            cpuset: true,
+            pids_limit: true,
+            oom_kill_disable: true,
+            blkio_weight: true,
+            ..CgroupFacts::default()
+        };
+        let config = Config {
+            hostname: "abcdefabcdef".into(),
+            env: Some(vec!["PATH=/bin".into(), "A=1".into()]),
+            ..Config::default()
+        };
+        Self {
+            record: ContainerRecord {
+                id: ContainerId::parse(&"ab".repeat(32)).unwrap(),
+                config,
+                path: "/bin/sh".into(),
+                args: vec!["-c".into(), "true".into()],
+                ..ContainerRecord::default()
+            },
+            settings: Settings::default(),
+            facts: Facts {
+                cpus: 2,
+                cgroup_version: 2,
+                kernel_version: "6.18.0".into(),
+                ipv4_forwarding: true,
+                cgroup: all,
+                ..Facts::default()
+            },
+            user: User { uid: 0, gid: 0, additional_gids: vec![0, 10], home: "/root".into() },
+            network: Namespace::Join("/run/gantry/netns/x".into()),
+            ipc: Namespace::New,
+            pid: Namespace::New,
+            mounts: Vec::new(),
+            files: HostFiles {
+                resolv_conf: Some("/c/resolv.conf".into()),
+                hostname: Some("/c/hostname".into()),
+                hosts: Some("/c/hosts".into()),
+                shm: None,
+            },
+            devices: Vec::new(),
+            block_devices: BTreeMap::new(),
+            init_path: None,
+        }
+    }
+
+    fn host(mut self, change: impl FnOnce(&mut HostConfig)) -> Self {
+        change(&mut self.record.host_config);
+        self
+    }
+
+    /// The spec after the defaults of create, read back through OCI's own types.
+    fn spec(mut self) -> Value {
+        let record = &mut self.record;
+        let (config, host) = (&mut record.config, &mut record.host_config);
+        validate_and_default(config, host, &self.settings, &self.facts, ApiVersion(1, 51)).unwrap();
+        let bytes = gantry_spec::runtime_spec(&self.input()).unwrap();
+        serde_json::from_slice::<oci_spec::runtime::Spec>(&bytes).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    fn input(&self) -> SpecInput<'_> {
+        SpecInput {
+            record: &self.record,
+            settings: &self.settings,
+            facts: &self.facts,
+            user: &self.user,
+            network: &self.network,
+            ipc: &self.ipc,
+            pid: &self.pid,
+            mounts: &self.mounts,
+            files: &self.files,
+            devices: &self.devices,
+            block_devices: &self.block_devices,
+            init_path: self.init_path.as_deref(),
+            seccomp_profile: None,
+            env_extra: &[],
+        }
+    }
+
+    fn exec(&self, exec: &ExecConfig) -> Value {
+        let (record, settings, facts, user) = (&self.record, &self.settings, &self.facts, &self.user);
+        let bytes = gantry_spec::exec_process(&ExecInput { record, settings, facts, exec, user }).unwrap();
+        serde_json::from_slice::<oci_spec::runtime::Process>(&bytes).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+}
+
+fn list(words: &[&str]) -> Option<Vec<String>> {
+    Some(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+/// The long allow-list has its own golden.
+fn without_seccomp(mut spec: Value) -> Value {
+    let filter = spec["linux"].as_object_mut().unwrap().remove("seccomp");
+    spec["linux"]["has seccomp"] = json!(filter.is_some());
+    spec
+}
+
+fn device() -> DeviceNode {
+    DeviceNode { path: "/dev/fuse".into(), kind: 'c', major: 10, minor: 229, mode: 0o20666, uid: 0, gid: 0 }
+}
+
+#[test]
+fn a_plain_container() {
+    let spec = Case::new().spec();
+    insta::assert_json_snapshot!("plain_seccomp", spec["linux"]["seccomp"]);
+    insta::assert_json_snapshot!("plain", without_seccomp(spec));
+}
+
+#[test]
+fn a_terminal_with_an_init() {
+    let mut case = Case::new().host(|host| host.console_size = [24, 80]);
+    case.record.config.tty = true;
+    case.record.config.working_dir = "/srv".into();
+    case.init_path = Some("/usr/libexec/gantry-init".into());
+    let spec = case.spec();
+    insta::assert_json_snapshot!("terminal", json!([spec["process"], spec["mounts"].as_array().unwrap().last()]));
+}
+
+#[test]
+fn a_privileged_container() {
+    let mut case = Case::new().host(|host| host.privileged = true);
+    case.devices = vec![Device { node: device(), path_in_container: "/dev/fuse".into(), access: "rwm".into() }];
+    let spec = case.spec();
+    assert!(spec["linux"].get("seccomp").is_none());
+    assert!(spec["linux"].get("maskedPaths").is_none() && spec["linux"].get("readonlyPaths").is_none());
+    insta::assert_json_snapshot!("privileged", spec);
+}
+
+#[test]
+fn mounts_of_every_kind() {
+    let mut case = Case::new().host(|host| {
+        host.readonly_rootfs = true;
+        host.tmpfs = BTreeMap::from([("/tmp".into(), "size=1m,exec".into()), ("/run".into(), String::new())]);
+    });
+    let point = |kind: &str, source: &str, destination: &str| MountPoint {
+        kind: kind.into(),
+        source: source.into(),
+        destination: destination.into(),
+        rw: true,
+        ..MountPoint::default()
+    };
+    let spec = |options| Some(Mount { bind_options: Some(options), ..Mount::default() });
+    let tmpfs = TmpfsOptions { size_bytes: 4096, mode: 0o1770, options: Some(vec![vec!["uid".into(), "7".into()]]) };
+    case.mounts = vec![
+        MountPoint { propagation: "rshared".into(), ..point("bind", "/h/deep", "/a/b/c") },
+        MountPoint { rw: false, propagation: "rprivate".into(), ..point("bind", "/h/ro", "/ro") },
+        MountPoint {
+            rw: false,
+            spec: spec(BindOptions { read_only_non_recursive: true, ..BindOptions::default() }),
+            ..point("bind", "/h/ro1", "/ro1")
+        },
+        MountPoint {
+            spec: spec(BindOptions { non_recursive: true, ..BindOptions::default() }),
+            ..point("bind", "/h/nr", "/nr")
+        },
+        point("volume", "/v/data/_data", "/data"),
+        point("bind", "/h/hosts", "/etc/hosts"),
+        point("volume", "/v/hidden/_data", "/tmp"),
+        MountPoint {
+            spec: Some(Mount { tmpfs_options: Some(tmpfs), ..Mount::default() }),
+            ..point("tmpfs", "", "/scratch")
+        },
+    ];
+    let spec = case.spec();
+    insta::assert_json_snapshot!("mounts", json!([spec["root"], spec["mounts"], spec["linux"]["rootfsPropagation"]]));
+}
+
+#[test]
+fn limits_and_devices() {
+    let mut case = Case::new().host(|host| {
+        host.memory = 64 << 20;
+        host.memory_reservation = 32 << 20;
+        host.nano_cpus = 1_500_000_000;
+        host.cpu_shares = 512;
+        host.cpuset_cpus = "0-1".into();
+        host.pids_limit = Some(100);
+        host.blkio_weight = 300;
+        host.blkio_device_read_bps = Some(vec![ThrottleDevice { path: "/dev/sda".into(), rate: 1024 }]);
+        host.oom_kill_disable = Some(true);
+        host.oom_score_adj = -5;
+        host.ulimits = Some(vec![Ulimit { name: "nofile".into(), soft: 10, hard: 20 }]);
+        host.device_cgroup_rules = list(&["c 42:* rmw"]);
+        host.cgroup_parent = "/mine".into();
+    });
+    let core = Ulimit { name: "core".into(), soft: -1, hard: -1 };
+    case.settings.default_ulimits =
+        BTreeMap::from([("core".into(), core), ("nofile".into(), Ulimit { name: "nofile".into(), soft: 1, hard: 1 })]);
+    case.block_devices = BTreeMap::from([("/dev/sda".into(), (8, 0))]);
+    case.devices = vec![Device { node: device(), path_in_container: "/dev/f".into(), access: "rw".into() }];
+    let spec = case.spec();
+    let (linux, process) = (&spec["linux"], &spec["process"]);
+    insta::assert_json_snapshot!(
+        "limits",
+        json!([linux["resources"], linux["devices"], linux["cgroupsPath"], process["rlimits"], process["oomScoreAdj"]])
+    );
+}
+
+#[test]
+fn namespaces_of_the_host_and_of_others() {
+    let mut case = Case::new().host(|host| {
+        host.network_mode = "host".into();
+        host.pid_mode = "host".into();
+        host.uts_mode = "host".into();
+        host.ipc_mode = "container:x".into();
+        host.cgroupns_mode = "host".into();
+    });
+    case.record.config.hostname.clear();
+    (case.network, case.pid) = (Namespace::Host, Namespace::Host);
+    case.ipc = Namespace::Join("/proc/7/ns/ipc".into());
+    case.files.shm = Some("/c/other/shm".into());
+    let spec = case.spec();
+    assert!(spec.get("hostname").is_none());
+    assert_eq!(spec["linux"]["namespaces"], json!([{"type": "mount"}, {"type": "ipc", "path": "/proc/7/ns/ipc"}]));
+    assert_eq!(spec["linux"]["sysctl"], json!({}), "the host's settings are not touched");
+    let shm = spec["mounts"].as_array().unwrap().iter().find(|mount| mount["destination"] == "/dev/shm").unwrap();
+    assert_eq!(shm["source"], "/c/other/shm");
+}
+
+#[test]
+fn an_exec() {
+    let mut case = Case::new();
+    case.record.config.working_dir = "/srv".into();
+    let exec = ExecConfig {
+        cmd: list(&["ls", "-l"]),
+        env: list(&["A=2", "B=3", "PATH"]),
+        tty: true,
+        console_size: Some([30, 90]),
+        ..ExecConfig::default()
+    };
+    insta::assert_json_snapshot!("exec", case.exec(&exec));
+    let privileged = case.exec(&ExecConfig { privileged: true, ..exec });
+    assert_eq!(privileged["capabilities"]["effective"].as_array().unwrap().len(), 41);
+}
+
+#[test]
+fn an_update_has_only_what_is_set() {
+    let host = HostConfig { memory: 8 << 20, memory_swap: -1, pids_limit: Some(-1), ..HostConfig::default() };
+    let bytes = gantry_spec::resources(&host, &BTreeMap::new()).unwrap();
+    let expected = json!({ "memory": { "limit": 8 << 20, "swap": -1 }, "pids": { "limit": -1 } });
+    assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
+}
+
+#[test]
+fn t12_nothing_of_the_image_becomes_an_annotation() {
+    let mut case = Case::new();
+    let hostile = ["run.oci.hooks", "org.systemd.property.X", "io.podman.annotations.privileged", "gantry"];
+    case.record.config.labels = Some(hostile.map(|key| (key.to_owned(), "evil-value".to_owned())).into());
+    case.record.image.config = r#"{"config":{"Labels":{"run.oci.x":"evil-value"}}}"#.into();
+    let spec = case.spec();
+    assert!(spec.get("annotations").is_none());
+    assert!(!spec.to_string().contains("evil-value"));
+    let asked = Case::new().host(|host| host.annotations = BTreeMap::from([("a".into(), "b".into())])).spec();
+    assert_eq!(asked["annotations"], json!({ "a": "b" }));
+}
+
+#[test]
+fn t13_t22_a_mount_lies_at_a_clean_absolute_place() {
+    for (destination, place) in
+        [("/a/../../etc", Some("/etc")), ("/", None), ("a", None), ("/..", None), ("/a\0b", None)]
+    {
+        let mut case = Case::new();
+        case.mounts = vec![MountPoint {
+            kind: "bind".into(),
+            source: "/h".into(),
+            destination: destination.into(),
+            ..MountPoint::default()
+        }];
+        let spec = gantry_spec::runtime_spec(&case.input());
+        match place {
+            Some(place) => {
+                assert!(String::from_utf8_lossy(&spec.unwrap()).contains(&format!("\"destination\":\"{place}\"")))
+            }
+            None => assert!(spec.is_err(), "{destination:?}"),
+        }
+    }
+}
+
+#[test]
+fn t23_inheritable_and_ambient_capabilities_are_empty() {
+    for (privileged, uid) in [(false, 0), (true, 0), (false, 1000), (true, 1000)] {
+        let mut case = Case::new().host(|host| host.privileged = privileged);
+        case.user.uid = uid;
+        let exec = case.exec(&ExecConfig { cmd: list(&["id"]), privileged, ..ExecConfig::default() });
+        let spec = case.spec();
+        for process in [&spec["process"], &exec] {
+            let caps = process["capabilities"].as_object().unwrap();
+            assert!(!caps.contains_key("inheritable") && !caps.contains_key("ambient"));
+            assert_eq!(caps["bounding"].as_array().unwrap().len(), if privileged { 41 } else { 14 });
+            assert_eq!(caps.contains_key("effective"), uid == 0);
+        }
+    }
+}
+
+#[test]
+fn t24_the_primary_group_is_an_additional_group() {
+    let spec = Case::new().spec();
+    assert_eq!(spec["process"]["user"], json!({ "uid": 0, "gid": 0, "additionalGids": [0, 10] }));
+}
+
+#[test]
+fn t25_hidden_paths_are_the_list_with_each_cpu() {
+    let spec = Case::new().spec();
+    assert_eq!(spec["linux"]["maskedPaths"], json!(masked_paths(2)));
+    assert_eq!(spec["linux"]["readonlyPaths"], json!(readonly_paths()));
+    let all = Case::new().host(|host| (host.masked_paths, host.readonly_paths) = (Some(vec![]), Some(vec![]))).spec();
+    assert_eq!(all["linux"]["maskedPaths"], json!([]), "systempaths=unconfined");
+}
+
+#[test]
+fn t30_no_new_privileges_and_a_pids_limit_are_asked_for() {
+    let spec = Case::new().spec();
+    assert_eq!(spec["process"]["noNewPrivileges"], false);
+    assert!(spec["linux"]["resources"].get("pids").is_none());
+    let asked = Case::new().host(|host| host.security_opt = list(&["no-new-privileges"])).spec();
+    assert_eq!(asked["process"]["noNewPrivileges"], true);
+    let mut hardened = Case::new();
+    hardened.settings.no_new_privileges = true;
+    assert_eq!(hardened.spec()["process"]["noNewPrivileges"], true);
+}
+
+#[test]
+fn t30_the_filter_follows_the_capabilities() {
+    let names = |spec: &Value| {
+        let rules = spec["linux"]["seccomp"]["syscalls"].as_array().unwrap();
+        rules.iter().flat_map(|rule| rule["names"].as_array().unwrap().clone()).collect::<Vec<_>>()
+    };
+    assert!(!names(&Case::new().spec()).contains(&json!("mount")));
+    let admin = Case::new().host(|host| host.cap_add = list(&["SYS_ADMIN"])).spec();
+    assert!(names(&admin).contains(&json!("mount")));
+    let open = Case::new().host(|host| host.security_opt = list(&["seccomp=unconfined"])).spec();
+    assert!(open["linux"].get("seccomp").is_none());
+    let inline = r#"seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[]}"#;
+    let own = Case::new().host(|host| host.security_opt = list(&[inline])).spec();
+    assert_eq!(own["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ALLOW");
+}
+
+#[test]
+fn a_bad_profile_or_tmpfs_option_is_refused() {
+    let case = Case::new().host(|host| host.security_opt = list(&["seccomp={"]));
+    let error = gantry_spec::runtime_spec(&case.input()).unwrap_err();
+    assert!(error.message().starts_with("Decoding seccomp profile failed: "));
+    let case = Case::new().host(|host| host.tmpfs = BTreeMap::from([("/t".into(), "bind".into())]));
+    assert_eq!(gantry_spec::runtime_spec(&case.input()).unwrap_err().message(), "Invalid tmpfs option \"bind\"");
+}
+
+#[test]
+fn apparmor_is_named_only_where_the_host_has_it() {
+    assert!(Case::new().spec()["process"].get("apparmorProfile").is_none());
+    let mut case = Case::new();
+    case.facts.apparmor = true;
+    assert_eq!(case.spec()["process"]["apparmorProfile"], "docker-default");
+}
+
+#[test]
+fn cgroups_have_the_drivers_form() {
+    let mut case = Case::new();
+    case.settings.cgroup_driver = "systemd".into();
+    let id = case.record.id.clone();
+    assert_eq!(case.spec()["linux"]["cgroupsPath"], format!("system.slice:gantry:{id}"));
+}
