@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use bridge::Bridge;
-pub use reload::{Reloaded, reload};
+pub use reload::reload;
 pub use tls::{TlsFiles, TlsMode};
 
 /// Everything that was configured.

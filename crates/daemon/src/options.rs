@@ -73,6 +73,7 @@ pub enum Effect {
 pub use table::ROWS;
 
 /// The row of a flag.
+#[cfg(test)]
 pub fn by_flag(flag: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.flag == Some(flag))
 }
