@@ -138,7 +138,8 @@ impl Plan {
         for found in found {
             if let Document::Manifest(manifest) = &found.document {
                 let known = chosen.iter().any(|image| image.manifest.digest == found.descriptor.digest);
-                if !known && !(everything && documents::is_attestation(&found.descriptor)) {
+                let beside = everything && documents::is_attestation(&found.descriptor);
+                if !(known || beside) {
                     continue;
                 }
                 configs.push(&manifest.config.digest);

@@ -85,7 +85,6 @@ pub fn docker_archive(tags: &[&str], layers: &[Vec<u8>]) -> Vec<u8> {
 pub struct Oci {
     pub archive: Vec<u8>,
     pub manifest: Digest,
-    pub config: Digest,
 }
 
 /// An OCI layout in the order of today's `docker save`: blobs first, by digest, documents last.
@@ -118,7 +117,7 @@ pub fn oci_archive(name: Option<&str>, layers: &[Vec<u8>], packed: impl Fn(&[u8]
         tar = tar.file(&format!("blobs/sha256/{}", digest(blob).hex()), blob);
     }
     let archive = tar.file("index.json", index.as_bytes()).file("oci-layout", b"{}").done();
-    Oci { archive, manifest: digest(&manifest), config: digest(&config) }
+    Oci { archive, manifest: digest(&manifest) }
 }
 
 pub fn body(data: Vec<u8>) -> gantry_domain::ports::ByteStream {

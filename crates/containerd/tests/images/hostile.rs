@@ -61,7 +61,7 @@ async fn a_failed_load_is_the_clients_fault_and_leaves_nothing() {
     let limits = Limits { bytes: 1 << 20, entries: 50, ..Limits::default() };
     let bench = Bench::with_limits(limits).await;
     let layer = Tar::default().file("a", b"1").done();
-    let good = oci_archive(Some("docker.io/library/x:1"), &[layer.clone()], |data| data.to_vec());
+    let good = oci_archive(Some("docker.io/library/x:1"), std::slice::from_ref(&layer), |data| data.to_vec());
     let mut wrong = good.archive.clone();
     let at = wrong.windows(4).rposition(|window| window == b"sh\"]").unwrap();
     wrong[at] = b'z';

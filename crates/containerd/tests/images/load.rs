@@ -10,6 +10,8 @@ use crate::{
     harness::{Bench, able},
 };
 
+type Packing<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 fn two_layers() -> Vec<Vec<u8>> {
     vec![
         Tar::default().folder("etc/", 0o755).file("etc/one", b"1").file("etc/gone", b"x").done(),
@@ -63,8 +65,7 @@ async fn layers_are_put_in_order_whatever_the_order_and_packing_of_the_archive()
         std::io::Write::write_all(&mut encoder, data).unwrap();
         encoder.finish().unwrap()
     };
-    let packings: [&dyn Fn(&[u8]) -> Vec<u8>; 3] =
-        [&|data| data.to_vec(), &gzip, &|data| zstd::encode_all(data, 3).unwrap()];
+    let packings: [Packing; 3] = [&|data| data.to_vec(), &gzip, &|data| zstd::encode_all(data, 3).unwrap()];
     for (at, packing) in packings.into_iter().enumerate() {
         let oci = oci_archive(Some(&format!("docker.io/library/x:{at}")), &two_layers(), packing);
         // The archive itself packed too.
