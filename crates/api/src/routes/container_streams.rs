@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     app::App,
-    error::{ApiError, Result},
+    error::Result,
     extract::{Name, Version},
     hijack::{self, MULTIPLEXED, RAW, Session, Streams, keys},
     query::{self, Query},
@@ -74,9 +74,6 @@ async fn container_logs(
     client: Client,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response> {
-    if !query.stdout && !query.stderr {
-        return Err(ApiError::bad_request("Bad parameters: you must choose at least one stream"));
-    }
     let request = LogQuery {
         stdout: query.stdout,
         stderr: query.stderr,
