@@ -109,6 +109,10 @@ impl ContainerdImages {
         for image in &resolved {
             self.unpack_loaded(unpacker, image, wanted, &mut staged).await?;
         }
+        // What was extracted and not needed, as its snapshot was here already.
+        for layer in staged.into_values() {
+            unpacker.snapshots.remove(&layer.key).await?;
+        }
         let mut loaded = Vec::new();
         for image in resolved {
             loaded.extend(self.name_loaded(image).await?);
