@@ -43,7 +43,8 @@ impl Engine {
             stderr: request.stderr,
         };
         let live = if request.stream { Some(self.join(&handle, streams).await?) } else { None };
-        let history = if request.logs { Some(self.history(&handle, &request, live.as_ref()).await?) } else { None };
+        let position = live.as_ref().and_then(|joined| joined.log_position);
+        let history = if request.logs { Some(self.history(&handle, &request, position).await?) } else { None };
         self.parts.events.publish(super::owner::container_event(&record, "attach".into(), &[], jiff::Timestamp::now()));
         let (live_output, stdin) = match live {
             Some(Joined { output, stdin, .. }) => (output, stdin),
@@ -82,14 +83,14 @@ impl Engine {
         &self,
         handle: &Arc<Handle>,
         request: &ContainerAttach,
-        live: Option<&Joined>,
+        position: Option<u64>,
     ) -> Result<BoxStream<Result<OutputChunk>>> {
         let record = handle.snapshot().record;
         if record.log_path.is_empty() {
             return Ok(Box::pin(stream::empty()));
         }
         let query = LogQuery { stdout: request.stdout, stderr: request.stderr, ..LogQuery::default() };
-        let end = match live.and_then(|joined| joined.log_position) {
+        let end = match position {
             Some(position) => LogEnd::At(position),
             None => LogEnd::Now,
         };

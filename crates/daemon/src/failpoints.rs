@@ -1,0 +1,363 @@
+//! Failpoints around every call of a port, for the tests that kill gantryd at each of them.
+//!
+//! Built only with the feature `failpoints`. `GANTRY_KILL_AT=<port>.<method>:before|after[@n]` kills this process with
+//! SIGKILL at the n-th pass (the first without a number); `GANTRY_FAILPOINTS_FILE` names a file that is read at each
+//! pass instead, so that a test can set the point when gantryd already runs.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gantry_domain::{
+    ContainerId, Digest, ExecId, Result,
+    container::{Exit, record::ExecRecord},
+    image::{Descriptor, NamedImage, PlatformImage},
+    log::{LogBatch, LogQuery},
+    network::{NetworkRecord, PortRequest, PublishedPort},
+    platform::Platform,
+    ports::*,
+    volume::VolumeRecord,
+};
+use gantry_engine::Ports;
+
+/// A port with a point before and after each call.
+struct Points<T: ?Sized>(Arc<T>);
+
+/// Puts points around every port.
+pub fn wrap(ports: Ports) -> Ports {
+    Ports {
+        runtime: Arc::new(Points(ports.runtime)),
+        stdio: Arc::new(Points(ports.stdio)),
+        store: Arc::new(Points(ports.store)),
+        images: Arc::new(Points(ports.images)),
+        network: Arc::new(Points(ports.network)),
+        files: Arc::new(Points(ports.files)),
+        execs: Arc::new(Points(ports.execs)),
+        volumes: Arc::new(Points(ports.volumes)),
+        rootfs: Arc::new(Points(ports.rootfs)),
+        host: ports.host,
+    }
+}
+
+static PASSES: AtomicU64 = AtomicU64::new(0);
+
+fn pass(point: &str) {
+    let wanted = match std::env::var_os("GANTRY_FAILPOINTS_FILE") {
+        Some(path) => std::fs::read_to_string(path).unwrap_or_default(),
+        None => std::env::var("GANTRY_KILL_AT").unwrap_or_default(),
+    };
+    let (name, number) = wanted.trim().split_once('@').unwrap_or((wanted.trim(), "1"));
+    if name != point || PASSES.fetch_add(1, Ordering::SeqCst) + 1 < number.parse().unwrap_or(1) {
+        return;
+    }
+    // The real thing: no destructor runs, no buffer is flushed.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    std::thread::park();
+}
+
+macro_rules! through {
+    ($point:literal, $call:expr) => {{
+        pass(concat!($point, ":before"));
+        let done = $call.await;
+        pass(concat!($point, ":after"));
+        done
+    }};
+}
+
+#[async_trait]
+impl Runtime for Points<dyn Runtime> {
+    async fn versions(&self) -> Result<RuntimeVersions> {
+        through!("runtime.versions", self.0.versions())
+    }
+    async fn create_container(&self, setup: &RuntimeContainer) -> Result<()> {
+        through!("runtime.create_container", self.0.create_container(setup))
+    }
+    async fn update_container(&self, id: &ContainerId, spec: Option<Bytes>, record: Option<Bytes>) -> Result<()> {
+        through!("runtime.update_container", self.0.update_container(id, spec, record))
+    }
+    async fn delete_container(&self, id: &ContainerId) -> Result<()> {
+        through!("runtime.delete_container", self.0.delete_container(id))
+    }
+    async fn containers(&self) -> Result<Vec<RuntimeContainerInfo>> {
+        through!("runtime.containers", self.0.containers())
+    }
+    async fn container_snapshots(&self) -> Result<Vec<ContainerId>> {
+        through!("runtime.container_snapshots", self.0.container_snapshots())
+    }
+    async fn root_mounts(&self, id: &ContainerId) -> Result<Vec<RootMount>> {
+        through!("runtime.root_mounts", self.0.root_mounts(id))
+    }
+    async fn root_usage(&self, id: &ContainerId) -> Result<u64> {
+        through!("runtime.root_usage", self.0.root_usage(id))
+    }
+    async fn create_task(&self, setup: &TaskSetup) -> Result<u32> {
+        through!("runtime.create_task", self.0.create_task(setup))
+    }
+    async fn start_task(&self, id: &ContainerId) -> Result<()> {
+        through!("runtime.start_task", self.0.start_task(id))
+    }
+    async fn kill(&self, id: &ContainerId, exec: Option<&ExecId>, signal: u32, all: bool) -> Result<()> {
+        through!("runtime.kill", self.0.kill(id, exec, signal, all))
+    }
+    async fn wait(&self, id: &ContainerId, exec: Option<&ExecId>) -> Result<Exit> {
+        through!("runtime.wait", self.0.wait(id, exec))
+    }
+    async fn delete_task(&self, id: &ContainerId, exec: Option<&ExecId>) -> Result<Option<Exit>> {
+        through!("runtime.delete_task", self.0.delete_task(id, exec))
+    }
+    async fn abandon_task(&self, id: &ContainerId) -> Result<()> {
+        through!("runtime.abandon_task", self.0.abandon_task(id))
+    }
+    async fn task(&self, id: &ContainerId) -> Result<Option<TaskInfo>> {
+        through!("runtime.task", self.0.task(id))
+    }
+    async fn tasks(&self) -> Result<Vec<TaskInfo>> {
+        through!("runtime.tasks", self.0.tasks())
+    }
+    async fn pids(&self, id: &ContainerId) -> Result<Vec<TaskPid>> {
+        through!("runtime.pids", self.0.pids(id))
+    }
+    async fn resize(&self, id: &ContainerId, exec: Option<&ExecId>, height: u32, width: u32) -> Result<()> {
+        through!("runtime.resize", self.0.resize(id, exec, height, width))
+    }
+    async fn close_stdin(&self, id: &ContainerId, exec: Option<&ExecId>) -> Result<()> {
+        through!("runtime.close_stdin", self.0.close_stdin(id, exec))
+    }
+    async fn pause(&self, id: &ContainerId) -> Result<()> {
+        through!("runtime.pause", self.0.pause(id))
+    }
+    async fn resume(&self, id: &ContainerId) -> Result<()> {
+        through!("runtime.resume", self.0.resume(id))
+    }
+    async fn update_resources(&self, id: &ContainerId, resources: Bytes) -> Result<()> {
+        through!("runtime.update_resources", self.0.update_resources(id, resources))
+    }
+    async fn exec(&self, setup: &ExecSetup) -> Result<ExecStarted> {
+        through!("runtime.exec", self.0.exec(setup))
+    }
+    async fn adopt_exec(&self, setup: &ExecSetup) -> Result<ExecStarted> {
+        through!("runtime.adopt_exec", self.0.adopt_exec(setup))
+    }
+    fn events(&self) -> BoxStream<RuntimeEvent> {
+        self.0.events()
+    }
+}
+
+#[async_trait]
+impl Stdio for Points<dyn Stdio> {
+    async fn open(&self, setup: &StdioSetup) -> Result<StdioPaths> {
+        through!("stdio.open", self.0.open(setup))
+    }
+    async fn adopt(&self, setup: &StdioSetup) -> Result<()> {
+        through!("stdio.adopt", self.0.adopt(setup))
+    }
+    async fn attach(&self, id: &ContainerId, request: &AttachRequest) -> Result<AttachStreams> {
+        through!("stdio.attach", self.0.attach(id, request))
+    }
+    async fn drained(&self, id: &ContainerId) -> Result<()> {
+        through!("stdio.drained", self.0.drained(id))
+    }
+    async fn close(&self, id: &ContainerId) -> Result<()> {
+        through!("stdio.close", self.0.close(id))
+    }
+    async fn sessions(&self) -> Result<Vec<ContainerId>> {
+        through!("stdio.sessions", self.0.sessions())
+    }
+    fn deaths(&self) -> BoxStream<ContainerId> {
+        self.0.deaths()
+    }
+    fn stdin_ends(&self) -> BoxStream<ContainerId> {
+        self.0.stdin_ends()
+    }
+}
+
+#[async_trait]
+impl Store for Points<dyn Store> {
+    async fn commit(&self, writes: Vec<Write>) -> Result<()> {
+        through!("store.commit", self.0.commit(writes))
+    }
+    async fn load(&self) -> Result<Loaded> {
+        through!("store.load", self.0.load())
+    }
+    async fn put_cache(&self, key: &str, value: Vec<u8>) -> Result<()> {
+        through!("store.put_cache", self.0.put_cache(key, value))
+    }
+    async fn get_cache(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        through!("store.get_cache", self.0.get_cache(key))
+    }
+    async fn flush(&self) -> Result<()> {
+        through!("store.flush", self.0.flush())
+    }
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+}
+
+#[async_trait]
+impl ImageStore for Points<dyn ImageStore> {
+    async fn names(&self) -> Result<Vec<NamedImage>> {
+        through!("images.names", self.0.names())
+    }
+    async fn set_name(&self, name: &str, target: &Descriptor) -> Result<()> {
+        through!("images.set_name", self.0.set_name(name, target))
+    }
+    async fn remove_name(&self, name: &str, collect: bool) -> Result<bool> {
+        through!("images.remove_name", self.0.remove_name(name, collect))
+    }
+    async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
+        through!("images.platforms", self.0.platforms(target))
+    }
+    async fn blob(&self, digest: &Digest) -> Result<Bytes> {
+        through!("images.blob", self.0.blob(digest))
+    }
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        through!("images.blobs", self.0.blobs())
+    }
+    fn chain_id(&self, image: &PlatformImage) -> String {
+        self.0.chain_id(image)
+    }
+    async fn unpack(&self, image: &PlatformImage) -> Result<String> {
+        through!("images.unpack", self.0.unpack(image))
+    }
+    async fn layer_usage(&self) -> Result<Vec<LayerUsage>> {
+        through!("images.layer_usage", self.0.layer_usage())
+    }
+    async fn view(&self, chain_id: &str) -> Result<ImageView> {
+        through!("images.view", self.0.view(chain_id))
+    }
+    async fn release_view(&self, view: ImageView) -> Result<()> {
+        through!("images.release_view", self.0.release_view(view))
+    }
+    async fn load(&self, archive: ByteStream, platforms: Vec<Platform>) -> Result<BoxStream<Result<LoadProgress>>> {
+        through!("images.load", self.0.load(archive, platforms))
+    }
+    async fn save(&self, images: Vec<(Option<String>, Descriptor)>, platforms: Vec<Platform>) -> Result<ByteStream> {
+        through!("images.save", self.0.save(images, platforms))
+    }
+    async fn import(&self, archive: ByteStream, config: Bytes) -> Result<(Descriptor, LeaseGuard)> {
+        through!("images.import", self.0.import(archive, config))
+    }
+    async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {
+        through!("images.release_lease", self.0.release_lease(lease))
+    }
+    async fn leases(&self) -> Result<Vec<String>> {
+        through!("images.leases", self.0.leases())
+    }
+}
+
+#[async_trait]
+impl Network for Points<dyn Network> {
+    async fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
+        through!("network.ensure_network", self.0.ensure_network(network))
+    }
+    async fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
+        through!("network.remove_network", self.0.remove_network(network))
+    }
+    async fn reserve_ports(&self, id: &ContainerId, wanted: &[PortRequest]) -> Result<Vec<PublishedPort>> {
+        through!("network.reserve_ports", self.0.reserve_ports(id, wanted))
+    }
+    async fn release_ports(&self, id: &ContainerId) -> Result<()> {
+        through!("network.release_ports", self.0.release_ports(id))
+    }
+    async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
+        through!("network.create_sandbox", self.0.create_sandbox(setup))
+    }
+    async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
+        through!("network.delete_sandbox", self.0.delete_sandbox(id))
+    }
+    async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
+        through!("network.adopt_sandbox", self.0.adopt_sandbox(setup))
+    }
+    async fn sandboxes(&self) -> Result<Vec<ContainerId>> {
+        through!("network.sandboxes", self.0.sandboxes())
+    }
+    async fn host_routes(&self) -> Result<Vec<ipnet::IpNet>> {
+        through!("network.host_routes", self.0.host_routes())
+    }
+    async fn statistics(&self, id: &ContainerId) -> Result<BTreeMap<String, InterfaceStatistics>> {
+        through!("network.statistics", self.0.statistics(id))
+    }
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+}
+
+#[async_trait]
+impl ContainerFiles for Points<dyn ContainerFiles> {
+    fn path(&self, id: &ContainerId) -> PathBuf {
+        self.0.path(id)
+    }
+    async fn write(&self, id: &ContainerId, files: Vec<(String, Bytes)>) -> Result<()> {
+        through!("files.write", self.0.write(id, files))
+    }
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        through!("files.remove", self.0.remove(id))
+    }
+    async fn list(&self) -> Result<Vec<ContainerId>> {
+        through!("files.list", self.0.list())
+    }
+    async fn resolv_conf(&self) -> Result<ResolvConf> {
+        through!("files.resolv_conf", self.0.resolv_conf())
+    }
+    async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>> {
+        through!("files.read_log", self.0.read_log(path, query, end))
+    }
+}
+
+#[async_trait]
+impl Volumes for Points<dyn Volumes> {
+    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf> {
+        through!("volumes.create", self.0.create(volume))
+    }
+    async fn remove(&self, name: &str) -> Result<()> {
+        through!("volumes.remove", self.0.remove(name))
+    }
+    async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
+        through!("volumes.mount", self.0.mount(volume, user))
+    }
+    async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
+        through!("volumes.unmount", self.0.unmount(volume, user))
+    }
+    async fn usage(&self, volume: &VolumeRecord) -> Result<u64> {
+        through!("volumes.usage", self.0.usage(volume))
+    }
+    async fn found(&self) -> Result<Vec<VolumeRecord>> {
+        through!("volumes.found", self.0.found())
+    }
+}
+
+#[async_trait]
+impl RootFs for Points<dyn RootFs> {
+    async fn read(&self, root: &RootRef, path: &str, max: u64) -> Result<Option<Vec<u8>>> {
+        through!("rootfs.read", self.0.read(root, path, max))
+    }
+    async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool> {
+        through!("rootfs.upper_changes", self.0.upper_changes(mounts, paths))
+    }
+    async fn copy_up(&self, root: &RootRef, path: &str, volume: &std::path::Path) -> Result<()> {
+        through!("rootfs.copy_up", self.0.copy_up(root, path, volume))
+    }
+    async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()> {
+        through!("rootfs.make_dir", self.0.make_dir(root, path, uid, gid))
+    }
+}
+
+#[async_trait]
+impl ExecFiles for Points<dyn ExecFiles> {
+    async fn put(&self, record: &crate::container::record::ExecRecord) -> Result<()> {
+        through!("execs.put", self.0.put(record))
+    }
+    async fn remove(&self, id: &crate::ExecId) -> Result<()> {
+        through!("execs.remove", self.0.remove(id))
+    }
+    async fn list(&self) -> Result<Vec<crate::container::record::ExecRecord>> {
+        through!("execs.list", self.0.list())
+    }
+}
