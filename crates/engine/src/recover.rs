@@ -2,6 +2,7 @@
 //!
 //! 1. load the records, 2. take the claims, 3. spawn the owners, 4. finish removals that were decided,
 //! 5. join what still runs, 6. work off the exits nobody saw, in the order of their end, 7. start what is to run.
+//!
 //! Reads are answered from step 3 on.
 
 use std::{collections::HashMap, sync::Arc};

@@ -150,13 +150,16 @@ impl ContainerdImages {
             if self.targets(&image.target).await?.is_empty() {
                 self.set_image(&name, &image.target).await?;
             }
-            return Ok(vec![LoadProgress::Loaded { name: None, target: image.target }]);
+            return Ok(vec![LoadProgress::Loaded { name: None, target: Box::new(image.target) }]);
         }
         let mut loaded = Vec::new();
         for name in image.names {
             self.keep_replaced(&name, &image.target).await?;
             self.set_image(&name, &image.target).await?;
-            loaded.push(LoadProgress::Loaded { name: Some(names::familiar(&name)), target: image.target.clone() });
+            loaded.push(LoadProgress::Loaded {
+                name: Some(names::familiar(&name)),
+                target: Box::new(image.target.clone()),
+            });
         }
         Ok(loaded)
     }

@@ -80,7 +80,8 @@ impl Layout {
         let level = if self.debug { "debug" } else { "warn" };
         format!(
             "version = 2\nroot = {root}\nstate = {state}\noom_score = -500\ndisabled_plugins = [{disabled}]\n\n\
-             [grpc]\naddress = {socket}\n\n[debug]\nlevel = \"{level}\"\n",
+             [grpc]\naddress = {socket}\n\n[debug]\nlevel = \"{level}\"\n\n\
+             [plugins.\"io.containerd.gc.v1.scheduler\"]\npause_threshold = 0.5\nschedule_delay = \"0s\"\n",
             root = quoted(&path(&self.root())),
             state = quoted(&path(&self.state())),
             socket = quoted(&path(&self.socket())),

@@ -78,5 +78,5 @@ pub enum LoadProgress {
     /// Bytes of one layer taken so far.
     Layer { id: String, current: u64, total: u64 },
     /// One image is there; name as Docker shows it, or none and its id.
-    Loaded { name: Option<String>, target: Descriptor },
+    Loaded { name: Option<String>, target: Box<Descriptor> },
 }

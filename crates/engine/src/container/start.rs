@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use gantry_domain::{
     Error, ErrorKind, GoTime, Result,
     container::{Exit, Run, Status, port, record::Desired, restart},
-    ports::{SandboxSetup, TaskSetup},
+    ports::{SandboxSetup, StdioPaths, TaskSetup},
 };
 use jiff::Timestamp;
 
@@ -74,9 +74,9 @@ impl Owner {
         self.record.run = Some(run);
         self.record.desired = Desired::Running;
         self.record.error.clear();
-        self.prepare().await?;
+        let paths = self.prepare().await?;
         self.join_pending().await?;
-        let pid = self.create_task().await?;
+        let pid = self.create_task(paths).await?;
         within(TASK_LIMIT, "starting the task", self.parts.ports.runtime.start_task(&self.record.id)).await?;
         self.running(pid);
         Ok(())
@@ -116,7 +116,7 @@ impl Owner {
     }
 
     /// Everything that the task needs; what does not depend on each other goes side by side.
-    async fn prepare(&mut self) -> Result<()> {
+    async fn prepare(&mut self) -> Result<StdioPaths> {
         let spec = self.spec().await?;
         let files = self.files().await?;
         let stdio = self.stdio_setup();
@@ -142,15 +142,14 @@ impl Owner {
         };
         let write_files = async { if files.is_empty() { Ok(()) } else { parts.ports.files.write(id, files).await } };
         let mounts = super::mounts::mount_volumes(parts, &self.record);
-        tokio::try_join!(parts.ports.store.commit(intent), make_sandbox, tell_spec, write_files, mounts, async {
-            parts.ports.stdio.open(&stdio).await.map(drop)
-        },)?;
+        let open_stdio = parts.ports.stdio.open(&stdio);
+        let commit = parts.ports.store.commit(intent);
+        let (.., paths) = tokio::try_join!(commit, make_sandbox, tell_spec, write_files, mounts, open_stdio)?;
         self.spec = Some(spec);
-        Ok(())
+        Ok(paths)
     }
 
-    async fn create_task(&mut self) -> Result<u32> {
-        let paths = self.parts.ports.stdio.open(&self.stdio_setup()).await?;
+    async fn create_task(&mut self, paths: StdioPaths) -> Result<u32> {
         let setup = TaskSetup {
             id: self.record.id.clone(),
             terminal: self.record.config.tty,
@@ -218,7 +217,10 @@ impl Owner {
         let id = self.record.id.clone();
         // Ends with its one write; an older generation never replaces a newer one.
         tokio::spawn(async move {
-            if let Err(error) = store.commit(write).await {
+            // A conflict is a newer generation that was faster, as of a container that ended at once.
+            if let Err(error) = store.commit(write).await
+                && !error.is_conflict()
+            {
                 tracing::warn!(container = %id, %error, "the start could not be recorded");
             }
         });

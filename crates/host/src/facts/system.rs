@@ -21,6 +21,7 @@ pub(super) fn read(root: &Path, data_root: &Path) -> Facts {
         architecture: name.machine().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         memory: memory(root),
+        capabilities: capabilities(root),
         hostname: sysctl("kernel/hostname"),
         cgroup_version,
         cgroup,
@@ -63,6 +64,13 @@ fn memory(root: &Path) -> u64 {
     let kib =
         text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.unwrap_or(0u64) * 1024
+}
+
+/// The bounding set of this process: what runc cannot give to anyone.
+fn capabilities(root: &Path) -> u64 {
+    let status = std::fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+    let set = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapBnd:")?.trim(), 16).ok());
+    set.unwrap_or(0)
 }
 
 /// A value of os-release without its quotes.
