@@ -22,6 +22,7 @@ mod restart;
 mod start;
 mod stop;
 mod top;
+mod unbuilt;
 mod users;
 mod wait;
 

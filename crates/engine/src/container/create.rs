@@ -47,10 +47,12 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     if request.config.hostname.is_empty() {
         request.config.hostname = hostname(&id, &request.host_config, &facts.hostname);
     }
+    warnings.extend(super::unbuilt::check(&request.config, &request.host_config)?);
     warnings.extend(image.warning.clone());
     let networks = networks(&request.host_config, &request.networking);
     check_networks(parts, &networks)?;
-    let points = mount_points(&request.config, &request.host_config)?;
+    let points =
+        mounts::with_inherited(parts, &request.host_config, mount_points(&request.config, &request.host_config)?)?;
     let record = record(&id, request, &image, networks, points);
     let record = claim_and_make(parts, record).await?;
     let handle = Owner::spawn(parts.clone(), record.clone(), Status::Created, 0);

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use gantry_domain::{
     ContainerId, Error, Result,
-    container::{ContainerRecord, MountPoint},
+    container::{
+        ContainerRecord, HostConfig, MountPoint,
+        validate::mounts::{inherit, parse_volumes_from},
+    },
     event::{Event, EventType},
     id::random_hex,
     ports::RootRef,
@@ -16,6 +19,22 @@ use crate::{parts::Parts, volume::VolumeCreate};
 /// The other container of a `container:<id>` mode.
 pub(crate) fn shared_with(mode: &str) -> Option<&str> {
     mode.strip_prefix("container:")
+}
+
+/// `VolumesFrom`: the mounts of other containers, below the container's own.
+pub(crate) fn with_inherited(parts: &Parts, host: &HostConfig, own: Vec<MountPoint>) -> Result<Vec<MountPoint>> {
+    let mut inherited = Vec::new();
+    for spec in host.volumes_from.iter().flatten() {
+        let (other, writable) = parse_volumes_from(spec)?;
+        let record = parts.container(other)?.snapshot().record;
+        inherited.extend(record.mounts.iter().cloned().map(|mut point| {
+            point.rw &= writable;
+            // It goes with the container it was made for.
+            point.anonymous = false;
+            point
+        }));
+    }
+    Ok(inherit(own, inherited))
 }
 
 /// Checks bind sources and makes volumes, so that every mount point has its source. Volumes made here and not used in
