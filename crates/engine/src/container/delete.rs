@@ -76,7 +76,7 @@ impl Owner {
         for task in [self.supervisor.take(), self.restart_timer.take()].into_iter().flatten() {
             task.abort();
         }
-        if self.record.run.as_ref().is_some_and(|run| run.exit.is_none()) {
+        if self.has_run {
             self.tear_down().await;
         }
         let taken = self.take_away().await;

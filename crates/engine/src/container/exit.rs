@@ -86,19 +86,40 @@ impl Owner {
             now.code = exit.code;
             now.error = None;
         });
+        self.finish_exit(number).await;
+        Ok(())
+    }
+
+    /// Makes the exit durable, then takes the run away, then obeys the restart policy or auto-remove. While the exit
+    /// cannot be written (a full disk) the task stays, so that a later gantryd would find it; it is tried again.
+    pub(crate) async fn finish_exit(&mut self, number: u64) {
+        let Some(run) = self.record.run.as_ref().filter(|run| run.number == number) else { return };
+        let Some(exit) = run.exit else { return };
+        let ran_for = run.started.0.map_or(Duration::ZERO, |started| between(started, exit.at));
         if let Err(error) = self.save().await {
-            // The task stays until the exit is durable: a later start finds it and works it off again.
-            tracing::error!(container = %self.record.id, %error, "the exit could not be recorded");
-            return Err(error);
+            tracing::error!(container = %self.record.id, %error, "the exit could not be recorded yet");
+            return self.finish_exit_later(number);
         }
         self.network_events("disconnect");
         self.tear_down().await;
-        if again {
+        if self.status == Status::Restarting {
             self.run_again_later(ran_for);
-        } else if self.record.host_config.auto_remove && !self.restarting_by_request {
+        } else if self.status == Status::Exited && self.record.host_config.auto_remove && !self.restarting_by_request {
             self.remove_quietly().await;
         }
-        Ok(())
+    }
+
+    fn finish_exit_later(&mut self, number: u64) {
+        let handle = self.handle.clone();
+        // Owned by this owner: ended by a stop, a start or a removal, which take the run away themselves.
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // A container that is gone meanwhile has nothing left to finish.
+            let _ = handle.run(move |owner| owner.finish_exit(number).map(Ok).boxed()).await;
+        });
+        if let Some(before) = self.restart_timer.replace(timer.abort_handle()) {
+            before.abort();
+        }
     }
 
     /// Takes away what a run has: task, sandbox, ports, streams, mounts. Collects errors and goes on.
@@ -122,6 +143,7 @@ impl Owner {
             tracing::warn!(container = %id, %error, "left for the reconciliation");
         }
         self.parts.claims.lock().free_addresses(id);
+        self.has_run = false;
     }
 
     /// Starts again after the back-off.

@@ -107,6 +107,8 @@ pub(crate) struct Owner {
     /// An API restart is under way: the exit in its middle neither removes nor restarts the container.
     pub restarting_by_request: bool,
     pub removed: bool,
+    /// A run's task, sandbox, ports or streams may be there: `tear_down` has not been through since they were made.
+    pub has_run: bool,
 }
 
 impl Owner {
@@ -139,6 +141,7 @@ impl Owner {
             out_of_memory: false,
             restarting_by_request: false,
             removed: false,
+            has_run: false,
         };
         // Ends with the container, or with the process.
         tokio::spawn(owner.live(mailbox));

@@ -18,6 +18,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 impl Owner {
     /// Takes a living task back under care: companion, sandbox, exit.
     pub(crate) async fn rejoin(&mut self, task: &TaskInfo) -> Result<()> {
+        self.has_run = true;
         let now = Timestamp::now();
         let boot_id = self.parts.boot_id.clone();
         let run = self.record.run.get_or_insert_with(|| Run { number: 1, boot_id, ..Run::default() });
@@ -46,6 +47,7 @@ impl Owner {
 
     /// An exit that nobody saw. A run that never began its process is a start that was cut off: it is undone.
     pub(crate) async fn exited_unseen(&mut self, number: u64, exit: Exit) -> Result<()> {
+        self.has_run = true;
         let setup = self.stdio_setup();
         let began = self.record.run.as_ref().is_some_and(|run| !run.started.is_zero());
         let has_task = self.parts.ports.runtime.task(&self.record.id).await?.is_some();

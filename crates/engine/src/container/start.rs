@@ -70,6 +70,10 @@ impl Owner {
     }
 
     async fn try_start(&mut self) -> Result<()> {
+        if self.has_run {
+            self.tear_down().await;
+        }
+        self.has_run = true;
         let run = self.reserve().await?;
         self.record.run = Some(run);
         self.record.desired = Desired::Running;
