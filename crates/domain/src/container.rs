@@ -4,6 +4,7 @@ pub mod access;
 pub mod config;
 pub mod health;
 pub mod host_config;
+pub mod log_attrs;
 pub mod merge;
 pub mod mount;
 pub mod name;

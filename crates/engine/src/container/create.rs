@@ -54,6 +54,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     let points =
         mounts::with_inherited(parts, &request.host_config, mount_points(&request.config, &request.host_config)?)?;
     let record = record(&id, request, &image, networks, points);
+    gantry_domain::container::log_attrs::attributes(&record)?;
     let record = claim_and_make(parts, record).await?;
     let handle = Owner::spawn(parts.clone(), record.clone(), Status::Created, 0);
     parts.containers.write().insert(id.clone(), handle);

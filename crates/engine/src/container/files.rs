@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use bytes::Bytes;
 use gantry_domain::{
     Error, Result,
-    container::{ContainerRecord, host_config::DeviceMapping, user::User},
+    container::{ContainerRecord, host_config::DeviceMapping, log_attrs, user::User},
     exec::ExecConfig,
     network::{hosts, resolv},
     ports::{DeviceNode, LogFile, LogSink, RuntimeContainer, StdioSetup},
@@ -288,7 +288,8 @@ fn log_sink(record: &ContainerRecord) -> LogSink {
         max_size: size.or(if local { Some(20 << 20) } else { None }),
         max_files: files.unwrap_or(if local { 5 } else { 1 }),
         compress: compress.unwrap_or(local),
-        attrs: std::collections::BTreeMap::new(),
+        // Checked at create: a tag or pattern that is wrong never gets here.
+        attrs: log_attrs::attributes(record).unwrap_or_default(),
     };
     match config.driver.as_str() {
         "none" => LogSink::None,
