@@ -29,10 +29,7 @@ pub async fn check(runtime: &dyn Runtime, strict: bool) -> Result<Vec<String>> {
     for hole in &holes {
         tracing::warn!("{hole}");
     }
-    // A distribution mends old releases without a new number: that is worth a line in the log, not one in every
-    // `docker info`.
-    let patched = |hole: &String| hole.contains("distribution");
-    Ok(holes.into_iter().filter(|hole| !patched(hole)).map(|hole| format!("WARNING: {hole}")).collect())
+    Ok(holes.into_iter().map(|hole| format!("WARNING: {hole}")).collect())
 }
 
 fn hole(program: &str, version: &str, lines: &[((u32, u32), u32)]) -> Option<String> {
