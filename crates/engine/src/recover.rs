@@ -69,6 +69,7 @@ impl Engine {
     pub async fn recover(&self, recovery: Recovery) -> Result<()> {
         let Recovery { loaded, bridge } = recovery;
         self.finish_removals(&loaded).await;
+        self.adopt_volumes().await;
         self.rebuild(&loaded).await;
         predefined::ensure(&self.parts, &bridge).await?;
         let tasks: HashMap<ContainerId, TaskInfo> =
@@ -118,16 +119,20 @@ impl Engine {
         }
     }
 
-    /// After damage: what the third copies know and the store does not.
-    async fn rebuild(&self, loaded: &Loaded) {
-        if loaded.damage.is_empty() {
-            return;
-        }
+    /// Volumes whose folder is whole and whose record was cut off by a kill: they are made whole.
+    async fn adopt_volumes(&self) {
         for volume in self.parts.ports.volumes.found().await.unwrap_or_default() {
             let known = self.parts.claims.lock().volumes.contains_key(&volume.name);
             if !known && self.parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await.is_ok() {
                 self.parts.claims.lock().volumes.insert(volume.name.clone(), volume);
             }
+        }
+    }
+
+    /// After damage: containers that containerd knows and the store does not.
+    async fn rebuild(&self, loaded: &Loaded) {
+        if loaded.damage.is_empty() {
+            return;
         }
         let copies = self.parts.ports.runtime.containers().await.unwrap_or_default();
         for copy in copies {
