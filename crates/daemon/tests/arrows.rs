@@ -8,7 +8,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Crate → what it may use of ours.
 const TABLE: &[(&str, &[&str])] = &[
     ("domain", &[]),
-    ("engine", &["domain"]),
+    // spec is as pure as domain: the engine asks it for the OCI spec that the runtime port is given.
+    ("engine", &["domain", "spec"]),
     ("api", &["domain", "engine"]),
     ("spec", &["domain"]),
     ("containerd", &["domain", "spec", "wire", "registry"]),

@@ -25,7 +25,7 @@ const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 #[derive(Debug, Clone, PartialEq)]
 pub enum Document {
     Index(Vec<Descriptor>),
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +87,7 @@ fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Document> {
         return Err(Error::invalid(format!("image has more than {MAX_LAYERS} layers")));
     }
     std::iter::once(&config).chain(&layers).try_for_each(check)?;
-    Ok(Document::Manifest(Manifest { config, layers }))
+    Ok(Document::Manifest(Box::new(Manifest { config, layers })))
 }
 
 /// serde would read an array as the fields of a struct in their order.

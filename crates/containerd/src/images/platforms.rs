@@ -89,7 +89,7 @@ pub async fn platforms(content: &Content, target: &Descriptor) -> Result<Arc<Vec
         if documents::is_attestation(&found.descriptor) {
             continue;
         }
-        images.extend(platform_image(content, found.descriptor, manifest).await?);
+        images.extend(platform_image(content, found.descriptor, *manifest).await?);
     }
     let images = Arc::new(images);
     if !images.is_empty() && images.iter().all(|image| image.complete) {
