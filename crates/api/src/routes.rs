@@ -2,6 +2,7 @@
 
 mod container;
 mod container_streams;
+mod container_update;
 mod exec;
 mod image;
 mod image_transfer;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Route> {
     [
         container::routes(),
         container_streams::routes(),
+        container_update::routes(),
         exec::routes(),
         image::routes(),
         image_transfer::routes(),

@@ -14,6 +14,7 @@ pub mod record;
 pub mod restart;
 pub mod security;
 pub mod state;
+pub mod update;
 pub mod user;
 pub mod validate;
 

@@ -17,6 +17,7 @@ pub mod network;
 pub mod platform;
 pub mod ports;
 pub mod reference;
+pub mod registry;
 pub mod settings;
 pub mod signal;
 pub mod text;

@@ -6,6 +6,7 @@
 mod files;
 mod images;
 mod net;
+mod registry;
 mod runtime;
 mod stdio;
 mod store;
@@ -13,6 +14,7 @@ mod store;
 pub use files::*;
 pub use images::*;
 pub use net::*;
+pub use registry::*;
 pub use runtime::*;
 pub use stdio::*;
 pub use store::*;

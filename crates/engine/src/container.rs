@@ -23,6 +23,7 @@ mod start;
 mod stop;
 mod top;
 mod unbuilt;
+mod update;
 mod users;
 mod wait;
 

@@ -155,7 +155,7 @@ impl Owner {
     }
 
     /// Numbers of the devices that the block I/O limits name.
-    async fn block_devices(&self) -> Result<BTreeMap<String, (u32, u32)>> {
+    pub(crate) async fn block_devices(&self) -> Result<BTreeMap<String, (u32, u32)>> {
         let config = &self.record.host_config;
         let throttled = [
             &config.blkio_device_read_bps,

@@ -15,7 +15,8 @@ impl Engine {
             // The sender lives in the handle that this future holds: it cannot be gone.
             let seen = seen.map(|now| now.clone()).unwrap_or(at_first);
             drop(handle);
-            WaitResult { status_code: i64::from(seen.code), error: seen.error }
+            // A removal that went well is no error, whatever came before it: the client prints what stands here.
+            WaitResult { status_code: i64::from(seen.code), error: seen.error.filter(|_| !seen.removed) }
         }))
     }
 }

@@ -1,0 +1,103 @@
+//! `POST /containers/{id}/update`: what is set replaces, what is not set stays.
+
+use super::{HostConfig, host_config::RestartPolicy, restart};
+use crate::{Error, Result};
+
+/// The host config with the set fields of `wanted` in place. `InvalidParameter` or `Conflict` in dockerd's words.
+pub fn apply(current: &HostConfig, wanted: &HostConfig) -> Result<HostConfig> {
+    let mut next = current.clone();
+    conflicts(current, wanted)?;
+    numbers(&mut next, wanted);
+    for (place, value) in [(&mut next.cpuset_cpus, &wanted.cpuset_cpus), (&mut next.cpuset_mems, &wanted.cpuset_mems)] {
+        if !value.is_empty() {
+            place.clone_from(value);
+        }
+    }
+    if wanted.blkio_weight != 0 {
+        next.blkio_weight = wanted.blkio_weight;
+    }
+    if let Some(limit) = wanted.pids_limit {
+        next.pids_limit = if limit <= 0 { None } else { Some(limit) };
+    }
+    policy(&mut next, &wanted.restart_policy)?;
+    Ok(next)
+}
+
+fn conflicts(current: &HostConfig, wanted: &HostConfig) -> Result<()> {
+    let refuse = |text: &str| Err(Error::invalid(text));
+    if current.nano_cpus > 0 && (wanted.cpu_period > 0 || wanted.cpu_quota > 0) {
+        let field = if wanted.cpu_period > 0 { "Period" } else { "Quota" };
+        return refuse(&format!("Conflicting options: CPU {field} cannot be updated as NanoCPUs has already been set"));
+    }
+    if wanted.nano_cpus > 0 && (current.cpu_period > 0 || current.cpu_quota > 0) {
+        let field = if current.cpu_quota > 0 { "Quota" } else { "Period" };
+        return refuse(&format!(
+            "Conflicting options: Nano CPUs cannot be updated as CPU {field} has already been set"
+        ));
+    }
+    let swap_stays = wanted.memory_swap == 0 && current.memory_swap > 0;
+    if wanted.memory > 0 && swap_stays && wanted.memory > current.memory_swap {
+        return refuse(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        );
+    }
+    Ok(())
+}
+
+fn numbers(next: &mut HostConfig, wanted: &HostConfig) {
+    let pairs = [
+        (&mut next.memory, wanted.memory),
+        (&mut next.memory_swap, wanted.memory_swap),
+        (&mut next.memory_reservation, wanted.memory_reservation),
+        (&mut next.nano_cpus, wanted.nano_cpus),
+        (&mut next.cpu_shares, wanted.cpu_shares),
+        (&mut next.cpu_period, wanted.cpu_period),
+        (&mut next.cpu_quota, wanted.cpu_quota),
+        (&mut next.cpu_realtime_period, wanted.cpu_realtime_period),
+        (&mut next.cpu_realtime_runtime, wanted.cpu_realtime_runtime),
+    ];
+    for (place, value) in pairs {
+        if value != 0 {
+            *place = value;
+        }
+    }
+}
+
+fn policy(next: &mut HostConfig, wanted: &RestartPolicy) -> Result<()> {
+    if wanted.name.is_empty() {
+        return Ok(());
+    }
+    if next.auto_remove && wanted.name != "no" {
+        return Err(Error::invalid("Restart policy cannot be updated because AutoRemove is enabled for the container"));
+    }
+    restart::validate(wanted)?;
+    next.restart_policy = wanted.clone();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_stays() {
+        let current = HostConfig { memory: 10, cpu_shares: 5, pids_limit: Some(7), ..HostConfig::default() };
+        let next = apply(&current, &HostConfig { memory: 20, ..HostConfig::default() }).expect("allowed");
+        assert_eq!((next.memory, next.cpu_shares, next.pids_limit), (20, 5, Some(7)));
+    }
+
+    #[test]
+    fn an_auto_removed_container_gets_no_restart_policy() {
+        let current = HostConfig { auto_remove: true, ..HostConfig::default() };
+        let always = RestartPolicy { name: "always".into(), maximum_retry_count: 0 };
+        let error =
+            apply(&current, &HostConfig { restart_policy: always, ..HostConfig::default() }).expect_err("refused");
+        assert!(error.message().starts_with("Restart policy cannot be updated because AutoRemove"));
+    }
+
+    #[test]
+    fn memory_over_the_swap_limit_is_refused() {
+        let current = HostConfig { memory: 10, memory_swap: 20, ..HostConfig::default() };
+        assert!(apply(&current, &HostConfig { memory: 30, ..HostConfig::default() }).is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! `POST /containers/{id}/update`: limits of a container, running or not, and its restart policy.
+
+use futures::FutureExt as _;
+use gantry_domain::{
+    Error, Result,
+    container::{HostConfig, Status, update, validate},
+};
+
+use super::owner::Owner;
+use crate::Engine;
+
+impl Engine {
+    /// Only the fields of `wanted` that are set change. Returns warnings for the client.
+    pub async fn container_update(&self, name: &str, wanted: HostConfig) -> Result<Vec<String>> {
+        let handle = self.parts.container(name)?;
+        let prefix = format!("Cannot update container {}", handle.id);
+        let updated = handle.run(move |owner| async move { owner.update(&wanted).await }.boxed()).await;
+        updated.map_err(|error| error.context(prefix))
+    }
+}
+
+impl Owner {
+    async fn update(&mut self, wanted: &HostConfig) -> Result<Vec<String>> {
+        if matches!(self.status, Status::Removing | Status::Dead) {
+            return Err(Error::conflict("Container is marked for removal and cannot be \"update\"."));
+        }
+        let facts = self.parts.facts().await;
+        let mut wanted = wanted.clone();
+        let warnings = validate::resources::validate(&mut wanted, &facts, true)?;
+        let next = update::apply(&self.record.host_config, &wanted)?;
+        let before = std::mem::replace(&mut self.record.host_config, next);
+        if let Err(error) = self.bring_about().await {
+            self.record.host_config = before;
+            return Err(error);
+        }
+        self.publish();
+        self.event("update", &[]);
+        Ok(warnings)
+    }
+
+    /// The running task first: the kernel may refuse what the rules let through.
+    async fn bring_about(&mut self) -> Result<()> {
+        if self.status.has_process() {
+            let resources = gantry_spec::resources(&self.record.host_config, &self.block_devices().await?)?;
+            self.parts.ports.runtime.update_resources(&self.record.id, resources).await?;
+        }
+        self.save().await
+    }
+}
