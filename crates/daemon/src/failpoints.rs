@@ -2,10 +2,13 @@
 //!
 //! Built only with the feature `failpoints`. `GANTRY_KILL_AT=<port>.<method>:before|after[@n]` kills this process with
 //! SIGKILL at the n-th pass (the first without a number); `GANTRY_FAILPOINTS_FILE` names a file that is read at each
-//! pass instead, so that a test can set the point when gantryd already runs.
+//! pass instead, so that a test can set the point when gantryd already runs. While that file says `trace`, each point
+//! that is passed becomes a line of `<file>.trace`: the list of points that a verb really has.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
+    io::Write as _,
     path::PathBuf,
     sync::{
         Arc,
@@ -49,17 +52,32 @@ pub fn wrap(ports: Ports) -> Ports {
 static PASSES: AtomicU64 = AtomicU64::new(0);
 
 fn pass(point: &str) {
-    let wanted = match std::env::var_os("GANTRY_FAILPOINTS_FILE") {
+    let file = std::env::var_os("GANTRY_FAILPOINTS_FILE");
+    let wanted = match &file {
         Some(path) => std::fs::read_to_string(path).unwrap_or_default(),
         None => std::env::var("GANTRY_KILL_AT").unwrap_or_default(),
     };
-    let (name, number) = wanted.trim().split_once('@').unwrap_or((wanted.trim(), "1"));
+    let wanted = wanted.trim();
+    if let Some(path) = file.filter(|_| wanted == "trace") {
+        return trace(&path, point);
+    }
+    let (name, number) = wanted.split_once('@').unwrap_or((wanted, "1"));
     if name != point || PASSES.fetch_add(1, Ordering::SeqCst) + 1 < number.parse().unwrap_or(1) {
         return;
     }
     // The real thing: no destructor runs, no buffer is flushed.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     std::thread::park();
+}
+
+/// One line in one write, so that lines of several threads do not mix.
+fn trace(path: &OsStr, point: &str) {
+    let mut name = path.to_owned();
+    name.push(".trace");
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(name);
+    if let Err(error) = file.and_then(|mut file| file.write_all(format!("{point}\n").as_bytes())) {
+        tracing::error!(%error, point, "a passed failpoint could not be written down");
+    }
 }
 
 macro_rules! through {
@@ -351,13 +369,13 @@ impl RootFs for Points<dyn RootFs> {
 
 #[async_trait]
 impl ExecFiles for Points<dyn ExecFiles> {
-    async fn put(&self, record: &crate::container::record::ExecRecord) -> Result<()> {
+    async fn put(&self, record: &ExecRecord) -> Result<()> {
         through!("execs.put", self.0.put(record))
     }
-    async fn remove(&self, id: &crate::ExecId) -> Result<()> {
+    async fn remove(&self, id: &ExecId) -> Result<()> {
         through!("execs.remove", self.0.remove(id))
     }
-    async fn list(&self) -> Result<Vec<crate::container::record::ExecRecord>> {
+    async fn list(&self) -> Result<Vec<ExecRecord>> {
         through!("execs.list", self.0.list())
     }
 }
