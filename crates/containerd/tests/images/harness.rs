@@ -53,7 +53,7 @@ impl Bench {
         let mut loaded = Vec::new();
         while let Some(item) = progress.next().await {
             if let LoadProgress::Loaded { name, target } = item? {
-                loaded.push((name, target));
+                loaded.push((name, *target));
             }
         }
         Ok(loaded)
