@@ -1,0 +1,257 @@
+"""The cases: each does one piece of work on an engine and returns its seconds, set-up and cleaning apart."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pathlib
+import random
+import tarfile
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+MIB = 1 << 20
+LOG_BYTES = 64 * MIB
+BRIDGE = {"NetworkMode": "bridge"}
+NONE = {"NetworkMode": "none"}
+PORT = {**BRIDGE, "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]}}
+
+
+class Clock:
+    seconds = 0.0
+
+
+@contextlib.contextmanager
+def timed():
+    clock, start = Clock(), time.perf_counter()
+    yield clock
+    clock.seconds = time.perf_counter() - start
+
+
+def cycle(host_config):
+    """create, start, wait, remove: what `docker run --rm` costs."""
+
+    def case(engine):
+        with timed() as clock:
+            container = engine.create(["true"], host_config)
+            engine.start(container)
+            code = engine.wait(container)
+            engine.remove(container)
+        if code != 0:
+            raise RuntimeError(f"`true` left with {code}")
+        return clock.seconds
+
+    return case
+
+
+def start(engine):
+    container = engine.create(["sleep", "60"], BRIDGE)
+    with timed() as clock:
+        engine.start(container)
+    engine.remove(container)
+    return clock.seconds
+
+
+def execute(engine):
+    with timed() as clock:
+        body = {"Cmd": ["true"], "AttachStdout": True}
+        made = engine.json("POST", f"/containers/{engine.running}/exec", body)["Id"]
+        engine.raw("POST", f"/exec/{made}/start", {"Detach": False})
+        code = engine.json("GET", f"/exec/{made}/json")["ExitCode"]
+    if code != 0:
+        raise RuntimeError(f"`true` left with {code}")
+    return clock.seconds
+
+
+def stop_and_remove(engine):
+    container = engine.create(["sleep", "1000"], BRIDGE, StopSignal="SIGKILL")
+    engine.start(container)
+    with timed() as clock:
+        engine.raw("POST", f"/containers/{container}/stop?t=1")
+        engine.remove(container)
+    return clock.seconds
+
+
+def parallel_start(count):
+    def case(engine):
+        containers = [engine.create(["sleep", "1000"], BRIDGE) for _ in range(count)]
+        with ThreadPoolExecutor(count) as pool:
+            try:
+                with timed() as clock:
+                    list(pool.map(engine.start, containers))
+            finally:
+                list(pool.map(engine.remove, containers))
+        return clock.seconds
+
+    return case
+
+
+def network(engine):
+    with timed() as clock:
+        made = engine.json("POST", "/networks/create", {"Name": "benchnet", "CheckDuplicate": True})["Id"]
+        engine.raw("DELETE", f"/networks/{made}")
+    return clock.seconds
+
+
+def log_write(engine):
+    """`cat` of a ready file: the writer is never what is waited for."""
+    binds = [f"{lines()}:/lines:ro"]
+    container = engine.create(["cat", "/lines"], {**NONE, "Binds": binds})
+    with timed() as clock:
+        engine.start(container)
+        engine.wait(container)
+    engine.logged.append(container)
+    return clock.seconds
+
+
+def log_read(engine):
+    with timed() as clock:
+        data = engine.raw("GET", f"/containers/{engine.logged[-1]}/logs?stdout=1")
+    if len(data) < LOG_BYTES:
+        raise RuntimeError(f"{len(data)} bytes of {LOG_BYTES}")
+    return clock.seconds
+
+
+def log_tail(engine):
+    with timed() as clock:
+        data = engine.raw("GET", f"/containers/{engine.logged[-1]}/logs?stdout=1&tail=10")
+    if len(data) != 10 * 108:
+        raise RuntimeError(f"{len(data)} bytes are not ten lines")
+    return clock.seconds
+
+
+def copy_in_and_out(engine):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        info = tarfile.TarInfo("blob")
+        info.size = 64 * MIB
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with timed() as clock:
+        engine.raw("PUT", f"/containers/{engine.running}/archive?path=/tmp", archive.getvalue())
+        data = engine.raw("GET", f"/containers/{engine.running}/archive?path=/tmp/blob")
+    if len(data) <= 64 * MIB:
+        raise RuntimeError(f"{len(data)} bytes came back")
+    return clock.seconds
+
+
+def list_all(engine):
+    with timed() as clock:
+        found = engine.json("GET", "/containers/json?all=1")
+    if len(found) < len(engine.fleet):
+        raise RuntimeError(f"{len(found)} of {len(engine.fleet)} containers")
+    return clock.seconds
+
+
+def repeated(path, times):
+    """The same read on one connection."""
+
+    def case(engine):
+        with contextlib.closing(engine.connection()) as connection, timed() as clock:
+            for _ in range(times):
+                engine.raw("GET", path.format(running=engine.running), over=connection)
+        return clock.seconds
+
+    return case
+
+
+def load(engine):
+    data = image().read_bytes()
+    with timed() as clock:
+        engine.raw("POST", "/images/load?quiet=1", data)
+    engine.raw("DELETE", f"/images/{IMAGE_NAME}?force=1")
+    return clock.seconds
+
+
+CASES = {
+    "ping x200": repeated("/_ping", 200),
+    "cycle none": cycle(NONE),
+    "cycle bridge": cycle(BRIDGE),
+    "cycle bridge+port": cycle(PORT),
+    "start bridge": start,
+    "exec true": execute,
+    "stop+rm": stop_and_remove,
+    "parallel start x20": parallel_start(20),
+    "network create+rm": network,
+    "log write 64MiB": log_write,
+    "log read 64MiB": log_read,
+    "log tail 10": log_tail,
+    "cp 64MiB in+out": copy_in_and_out,
+    "list all": list_all,
+    "inspect x50": repeated("/containers/{running}/json", 50),
+    "load image": load,
+}
+NEEDS = {"log read 64MiB": "log write 64MiB", "log tail 10": "log write 64MiB"}
+
+
+# -- files that are made once --------------------------------------------------------------------------------------
+
+IMAGE_NAME = "bench-image:latest"
+_folder = None
+
+
+def folder():
+    """A folder of this run; `forget_files` takes it away."""
+    global _folder
+    if _folder is None:
+        _folder = tempfile.TemporaryDirectory(prefix="gantry-bench-")
+        os.chmod(_folder.name, 0o755)
+    return pathlib.Path(_folder.name)
+
+
+def forget_files():
+    if _folder is not None:
+        _folder.cleanup()
+
+
+def lines():
+    """64 MiB in lines of 100 bytes."""
+    path = folder() / "lines"
+    if not path.exists():
+        path.write_bytes((b"x" * 99 + b"\n") * (LOG_BYTES // 100 + 1))
+    return path
+
+
+def image():
+    """A docker-archive of 105 MiB in three layers and some 5,000 files, half of it text-like: no network needed."""
+    path = folder() / "image.tar"
+    if path.exists():
+        return path
+    layers = [_layer(number, files) for number, files in enumerate((4000, 900, 100))]
+    digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    config = json.dumps({
+        "architecture": machine, "os": "linux", "config": {"Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+    }).encode()  # fmt: skip
+    name = hashlib.sha256(config).hexdigest() + ".json"
+    folders = [f"{digest}/layer.tar" for digest in digests]
+    manifest = [{"Config": name, "RepoTags": [IMAGE_NAME], "Layers": folders}]
+    members = [*zip(folders, layers), (name, config), ("manifest.json", json.dumps(manifest).encode())]
+    with tarfile.open(path, "w") as tar:
+        for member, data in members:
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def _layer(number, files):
+    """35 MiB in so many files; the same bytes each time."""
+    source = random.Random(number)
+    words = [source.randbytes(8).hex().encode() for _ in range(500)]
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for index in range(files):
+            if index % 50 == 0:
+                made = tarfile.TarInfo(f"usr/share/l{number}/d{index // 50}")
+                made.type, made.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(made)
+            size = 35 * MIB // files
+            text = b" ".join(source.choices(words, k=size // 34 + 1))
+            data = (text + source.randbytes(size))[: size // 2] + source.randbytes(size - size // 2)
+            info = tarfile.TarInfo(f"usr/share/l{number}/d{index // 50}/f{index}")
+            info.size, info.mode = len(data), 0o644
+            tar.addfile(info, io.BytesIO(data))
+    return archive.getvalue()
