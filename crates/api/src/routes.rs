@@ -1,6 +1,7 @@
 //! Every operation of Docker's API: each group opens with its route table.
 
 mod container;
+mod container_stats;
 mod container_streams;
 mod container_update;
 mod exec;
@@ -19,6 +20,7 @@ use crate::route::Route;
 pub fn all() -> Vec<Route> {
     [
         container::routes(),
+        container_stats::routes(),
         container_streams::routes(),
         container_update::routes(),
         exec::routes(),

@@ -15,6 +15,7 @@ pub mod restart;
 pub mod security;
 pub mod state;
 pub mod update;
+pub mod usage;
 pub mod user;
 pub mod validate;
 

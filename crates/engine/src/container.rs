@@ -20,6 +20,7 @@ mod rename;
 mod resize;
 mod restart;
 mod start;
+mod stats;
 mod stop;
 mod top;
 mod unbuilt;
@@ -42,6 +43,7 @@ pub(crate) use exit::UNSEEN;
 pub(crate) use files::exec_process;
 pub use gantry_domain::container::state::Outcome;
 pub(crate) use owner::container_event;
+pub use stats::{ContainerStats, StatsMode, StatsSample};
 pub(crate) use stop::stop_for_shutdown;
 pub(crate) use users::{UserFiles, of_exec as exec_user};
 

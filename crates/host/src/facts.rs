@@ -4,12 +4,14 @@ mod cgroup;
 mod devices;
 mod ps;
 mod system;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use gantry_domain::{
     Error, Result,
+    container::usage::ResourceUsage,
     ports::{DeviceNode, Facts, HostFacts, PathKind},
 };
 
@@ -75,6 +77,11 @@ impl HostFacts for Host {
 
     async fn ps(&self, pids: &[u32], args: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
         ps::run(pids, args).await
+    }
+
+    async fn usage(&self, pid: u32) -> Result<ResourceUsage> {
+        let root = self.root.clone();
+        blocking(move || usage::read(&root, pid)).await?
     }
 
     async fn signal(&self, pid: u32, signal: u32) -> Result<()> {

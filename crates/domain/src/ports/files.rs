@@ -102,6 +102,10 @@ pub trait HostFacts: Send + Sync {
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>>;
     /// `ps` of these processes: titles and rows, filtered from the host's `ps` with these arguments.
     async fn ps(&self, pids: &[u32], args: &str) -> Result<(Vec<String>, Vec<Vec<String>>)>;
+    /// What the container of this process uses now. `NotFound` when the process is gone.
+    async fn usage(&self, pid: u32) -> Result<crate::container::usage::ResourceUsage> {
+        Err(crate::Error::not_found(format!("process {pid} is gone")))
+    }
     /// Signals a process by number, for what containerd can no longer reach.
     async fn signal(&self, pid: u32, signal: u32) -> Result<()>;
 }

@@ -79,6 +79,9 @@ async fn claim_and_make(parts: &Parts, mut record: ContainerRecord) -> Result<Co
             if let Err(undo) = parts.ports.runtime.delete_container(&record.id).await {
                 tracing::warn!(container = %record.id, error = %undo, "left for the reconciliation");
             }
+            if let Err(undo) = mounts::unmount_volumes(parts, &record).await {
+                tracing::warn!(container = %record.id, error = %undo, "a volume stays mounted");
+            }
             parts.claims.lock().release(&record.id);
             mounts::give_back(parts, &record.mounts).await;
             Err(error)

@@ -133,17 +133,20 @@ impl Owner {
             within(DELETE_LIMIT, "closing the streams", ports.stdio.close(id)),
             super::mounts::unmount_volumes(&self.parts, &self.record),
         );
+        let mut left = false;
         if let Err(error) = &task {
             tracing::warn!(container = %id, %error, "the task is taken away by force");
             if let Err(error) = within(DELETE_LIMIT, "giving the shim up", ports.runtime.abandon_task(id)).await {
-                tracing::warn!(container = %id, %error, "the task is left for the reconciliation");
+                tracing::warn!(container = %id, %error, "the task is left for the next verb or the reconciliation");
+                left = true;
             }
         }
         for error in [sandbox.err(), released.err(), stdio.err(), volumes.err()].into_iter().flatten() {
-            tracing::warn!(container = %id, %error, "left for the reconciliation");
+            tracing::warn!(container = %id, %error, "left for the next verb or the reconciliation");
+            left = true;
         }
         self.parts.claims.lock().free_addresses(id);
-        self.has_run = false;
+        self.has_run = left;
     }
 
     /// Starts again after the back-off.

@@ -144,11 +144,14 @@ impl Owner {
                 None => Ok(()),
             }
         };
-        let write_files = async { if files.is_empty() { Ok(()) } else { parts.ports.files.write(id, files).await } };
+        // The log lies in the folder that the first write makes, also where there is no file to write.
+        let open_stdio = async {
+            parts.ports.files.write(id, files).await?;
+            parts.ports.stdio.open(&stdio).await
+        };
         let mounts = super::mounts::mount_volumes(parts, &self.record);
-        let open_stdio = parts.ports.stdio.open(&stdio);
         let commit = parts.ports.store.commit(intent);
-        let (.., paths) = tokio::try_join!(commit, make_sandbox, tell_spec, write_files, mounts, open_stdio)?;
+        let (.., paths) = tokio::try_join!(commit, make_sandbox, tell_spec, mounts, open_stdio)?;
         self.spec = Some(spec);
         Ok(paths)
     }

@@ -1,0 +1,172 @@
+//! The laws of a container's life: restarts, waits, names, events.
+
+use std::time::Duration;
+
+use gantry_engine::container::WaitCondition;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::lab::Lab;
+
+const SIGKILL: u32 = 9;
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_always_fails_is_restarted_with_a_growing_wait() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({"RestartPolicy": {"Name": "always"}})).await;
+    let mut waits = Vec::new();
+    for run in 2..=5 {
+        lab.fakes.exit(&id, None, 1);
+        let ended = Instant::now();
+        while lab.starts() < run {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        waits.push(ended.elapsed().as_millis() / 100);
+    }
+    assert_eq!(waits, [1, 2, 4, 8], "tenths of a second");
+    assert_eq!(lab.inspect("web").await.snapshot.record.restart_count, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_failure_gives_up_after_its_count() {
+    let lab = Lab::new().await;
+    let policy = json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}});
+    let id = lab.running("web", policy).await;
+    for _ in 0..3 {
+        lab.fakes.exit(&id, None, 1);
+        lab.settle().await;
+    }
+    assert_eq!(lab.starts(), 3);
+    assert_eq!(lab.status("web").await, "exited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_container_is_not_restarted_by_its_policy() {
+    let lab = Lab::new().await;
+    lab.running("web", json!({"RestartPolicy": {"Name": "always"}})).await;
+    lab.engine.container_stop("web", None, None).await.unwrap();
+    lab.settle().await;
+    assert_eq!((lab.status("web").await, lab.starts()), ("exited", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn auto_remove_takes_the_container_and_its_anonymous_volumes() {
+    let lab = Lab::new().await;
+    let config = json!({"AutoRemove": true, "Mounts": [{"Type": "volume", "Target": "/x"}]});
+    let id = lab.running("web", config).await;
+    let removed = lab.wait("web", WaitCondition::Removed).await;
+    lab.fakes.exit(&id, None, 7);
+    assert_eq!(removed.await.status_code, 7);
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_not_obeyed_ends_in_sigkill_when_its_time_is_over() {
+    let lab = Lab::new().await;
+    lab.fakes.world().stubborn = true;
+    let id = lab.running("web", json!({})).await;
+    let begun = Instant::now();
+    let waiting = lab.wait("web", WaitCondition::NotRunning).await;
+    lab.engine.container_stop("web", None, Some(7)).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 7);
+    assert_eq!(waiting.await.status_code, i64::from(128 + SIGKILL));
+    assert!(!lab.fakes.held().contains(&format!("task {id}")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiters_hear_of_the_exit_after_the_die_event() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({})).await;
+    let waiting = lab.wait("web", WaitCondition::NextExit).await;
+    lab.fakes.exit(&id, None, 3);
+    assert_eq!(waiting.await.status_code, 3);
+    assert_eq!(lab.actions().await, ["create", "start", "die"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_kill_then_die_then_stop() {
+    let lab = Lab::new().await;
+    lab.running("web", json!({})).await;
+    lab.engine.container_stop("web", None, None).await.unwrap();
+    lab.remove("web").await.unwrap();
+    assert_eq!(lab.actions().await, ["create", "start", "kill", "die", "stop", "destroy"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_by_request_ends_in_one_restart_event() {
+    let lab = Lab::new().await;
+    lab.running("web", json!({"AutoRemove": true})).await;
+    lab.engine.container_restart("web", None, None).await.unwrap();
+    let actions = lab.actions().await;
+    assert_eq!(actions.last().map(String::as_str), Some("restart"), "{actions:?}");
+    assert_eq!(actions.iter().filter(|action| *action == "restart").count(), 1);
+    assert_eq!(lab.status("web").await, "running", "auto-remove is for the last exit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_one_containers_and_free_at_once_after_a_rename() {
+    let lab = Lab::new().await;
+    lab.create("web", json!({})).await.unwrap();
+    assert!(lab.create("web", json!({})).await.expect_err("taken").is_conflict());
+    lab.engine.container_rename("web", "old").await.unwrap();
+    lab.create("web", json!({})).await.expect("free at once");
+    assert!(lab.engine.container_rename("old", "web").await.expect_err("taken again").is_conflict());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_creates_of_one_name_one_wins() {
+    let lab = Lab::new().await;
+    let many = futures::future::join_all((0..20).map(|_| lab.create("web", json!({})))).await;
+    assert_eq!(many.iter().filter(|one| one.is_ok()).count(), 1);
+    assert!(many.iter().flat_map(|one| one.as_ref().err()).all(gantry_domain::Error::is_conflict));
+    assert_eq!(lab.fakes.world().snapshots.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_is_taken_fails_the_second_start_alone() {
+    let lab = Lab::new().await;
+    let ports = json!({"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}});
+    lab.running("first", ports.clone()).await;
+    lab.create("second", ports).await.unwrap();
+    let error = lab.engine.container_start("second").await.expect_err("the port is taken");
+    assert!(error.message().contains("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{error}");
+    lab.remove("first").await.unwrap();
+    lab.engine.container_start("second").await.expect("it is free now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verb_that_panics_does_not_end_the_containers_task() {
+    let lab = Lab::new().await;
+    lab.create("web", json!({})).await.unwrap();
+    lab.fakes.calls.panic_next("runtime.create_task");
+    lab.engine.container_start("web").await.expect_err("the verb fell over");
+    lab.engine.container_start("web").await.expect("the container did not");
+    assert_eq!(lab.status("web").await, "running");
+    lab.remove("web").await.unwrap();
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_companion_that_dies_gets_a_successor() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({})).await;
+    lab.fakes.world().companion_dies(&id);
+    lab.settle().await;
+    assert!(lab.fakes.held().contains(&format!("session {id}")));
+    assert_eq!(lab.status("web").await, "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_that_cannot_be_written_keeps_its_task_until_it_can() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({})).await;
+    lab.settle().await;
+    lab.fakes.calls.fail_always("store.commit container", gantry_domain::Error::system("no space left on device"));
+    lab.fakes.exit(&id, None, 0);
+    lab.settle().await;
+    assert_eq!(lab.status("web").await, "exited", "seen at once");
+    assert!(lab.fakes.held().contains(&format!("task {id}")), "so that a later gantryd finds it");
+    lab.fakes.calls.heal();
+    lab.settle().await;
+    assert!(!lab.fakes.held().contains(&format!("task {id}")));
+}

@@ -1,0 +1,8 @@
+//! The engine on ports in memory: what holds when a port fails, when time passes, and after a restart.
+
+#![allow(clippy::unwrap_used)]
+
+mod failures;
+mod lab;
+mod laws;
+mod recovery;

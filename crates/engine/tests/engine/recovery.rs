@@ -1,0 +1,142 @@
+//! A new engine on what an older one left.
+
+use std::time::Duration;
+
+use gantry_domain::container::Exit;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::lab::Lab;
+
+/// gantryd dies: its tasks stop, the host stays as it is.
+async fn killed(lab: Lab) -> gantry_fakes::Fakes {
+    lab.settle().await;
+    let fakes = lab.fakes.clone();
+    drop(lab);
+    fakes
+}
+
+fn ended(seconds: i64, code: u32) -> Exit {
+    Exit { code, at: Timestamp::now() + jiff::SignedDuration::from_secs(seconds), oom_killed: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_runs_on_and_keeps_its_address() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({})).await;
+    let address = |run: Option<gantry_domain::container::Run>| run.unwrap().endpoints["bridge"].ipv4;
+    let before = address(lab.inspect("web").await.snapshot.record.run.clone());
+    let lab = Lab::on(killed(lab).await).await;
+    assert_eq!(lab.status("web").await, "running");
+    assert_eq!(address(lab.inspect("web").await.snapshot.record.run.clone()), before);
+    lab.running("other", json!({})).await;
+    assert_ne!(address(lab.inspect("other").await.snapshot.record.run.clone()), before, "it is still taken");
+    lab.fakes.exit(&id, None, 4);
+    lab.settle().await;
+    assert_eq!(lab.inspect("web").await.snapshot.record.run.as_ref().unwrap().exit.unwrap().code, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exits_nobody_saw_are_worked_off_in_the_order_of_their_end() {
+    let lab = Lab::new().await;
+    let mut ids = Vec::new();
+    for name in ["first", "second", "third"] {
+        ids.push(lab.running(name, json!({})).await);
+    }
+    lab.settle().await;
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    fresh.exit_at(&ids[2], None, ended(-30, 3));
+    fresh.exit_at(&ids[0], None, ended(-20, 1));
+    fresh.exit_at(&ids[1], None, ended(-10, 2));
+    let lab = Lab::on(fresh).await;
+    let died: Vec<String> = deaths(&lab).await;
+    assert_eq!(died, ["third", "first", "second"]);
+    for (name, code) in [("first", 1), ("second", 2), ("third", 3)] {
+        assert_eq!(lab.inspect(name).await.snapshot.record.run.as_ref().unwrap().exit.unwrap().code, code);
+        assert_eq!(lab.status(name).await, "exited");
+    }
+    assert!(!lab.fakes.held().iter().any(|line| line.starts_with("task ")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn auto_remove_and_restart_policies_are_caught_up() {
+    let lab = Lab::new().await;
+    let gone = lab.running("gone", json!({"AutoRemove": true})).await;
+    let again = lab.running("again", json!({"RestartPolicy": {"Name": "always"}})).await;
+    lab.settle().await;
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    fresh.exit_at(&gone, None, ended(-5, 0));
+    fresh.exit_at(&again, None, ended(-5, 0));
+    let lab = Lab::on(fresh).await;
+    lab.settle().await;
+    assert!(lab.engine.container_inspect("gone", false).await.is_err());
+    assert_eq!(lab.status("again").await, "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_was_decided_is_finished() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}})).await;
+    lab.settle().await;
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    {
+        let mut world = fresh.world();
+        world.records.containers.remove(&id);
+        world.records.container_tombstones.insert(id.clone());
+    }
+    let lab = Lab::on(fresh).await;
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+    lab.create("web", json!({})).await.expect("the name is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_went_without_a_seen_exit_counts_as_255() {
+    let lab = Lab::new().await;
+    lab.running("web", json!({})).await;
+    lab.settle().await;
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    fresh.world().processes.clear();
+    let lab = Lab::on(fresh).await;
+    assert_eq!(lab.inspect("web").await.snapshot.record.run.as_ref().unwrap().exit.unwrap().code, 255);
+    assert_eq!(lab.status("web").await, "exited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_record_claims_is_gone_seconds_after_the_start() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({})).await;
+    lab.settle().await;
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    fresh.world().records.containers.remove(&id);
+    let lab = Lab::on(fresh).await;
+    assert!(!lab.fakes.held().is_empty(), "nothing goes before it was unclaimed in two passes");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
+
+/// The host as it stands, under new ports: what an older engine still awaits never answers.
+fn move_host(from: &gantry_fakes::Fakes, to: &gantry_fakes::Fakes) {
+    std::mem::swap(&mut *from.world(), &mut *to.world());
+}
+
+async fn deaths(lab: &Lab) -> Vec<String> {
+    use futures::StreamExt as _;
+    let query = gantry_engine::EventQuery {
+        since: Some(Timestamp::UNIX_EPOCH),
+        until: Some(Timestamp::now() + jiff::SignedDuration::from_secs(1)),
+        filters: gantry_domain::filter::Filters::default(),
+    };
+    let events = lab.engine.system_events(query).await.unwrap();
+    let died = events.filter(|event| std::future::ready(event.action == "die"));
+    died.map(|event| event.attributes["name"].clone()).collect().await
+}
