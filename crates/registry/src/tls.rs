@@ -1,0 +1,156 @@
+//! Whom to trust: the host's authorities and those of the registry's own folder, or anyone where that is allowed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use gantry_domain::{Error, Result};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+
+type ClientKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// The configuration for one host. Reads files: call it off the runtime's threads.
+pub(crate) fn client(folder: &Path, verify: bool) -> Result<Arc<ClientConfig>> {
+    let files = files(folder).map_err(|error| Error::system(format!("{}: {error}", folder.display())))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::system(format!("tls: {error}")))?;
+    let builder = if verify {
+        builder.with_root_certificates(roots(&files)?)
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+    };
+    let config = match client_key(&files)? {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| Error::system(format!("client certificate in {}: {error}", folder.display())))?,
+        None => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            let mut all = entries.map(|entry| entry.map(|one| one.path())).collect::<io::Result<Vec<_>>>()?;
+            all.sort();
+            Ok(all)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn with_extension<'a>(files: &'a [PathBuf], extension: &'a str) -> impl Iterator<Item = &'a PathBuf> {
+    files.iter().filter(move |path| path.extension().is_some_and(|found| found == extension))
+}
+
+fn roots(files: &[PathBuf]) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!(%error, "an authority of the host could not be read");
+    }
+    roots.add_parsable_certificates(native.certs);
+    for path in with_extension(files, "crt") {
+        roots.add_parsable_certificates(certificates(path)?);
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| Error::system(format!("{}: {error}", path.display())))
+}
+
+/// The first pair of `x.cert` and `x.key`; one without the other is an error, as in dockerd.
+fn client_key(files: &[PathBuf]) -> Result<Option<ClientKey>> {
+    let Some(certificate) = with_extension(files, "cert").next() else {
+        return match with_extension(files, "key").next() {
+            Some(key) => Err(missing(key, "cert")),
+            None => Ok(None),
+        };
+    };
+    let path = certificate.with_extension("key");
+    if !files.contains(&path) {
+        return Err(missing(certificate, "key"));
+    }
+    let key =
+        PrivateKeyDer::from_pem_file(&path).map_err(|error| Error::system(format!("{}: {error}", path.display())))?;
+    Ok(Some((certificates(certificate)?, key)))
+}
+
+fn missing(present: &Path, extension: &str) -> Error {
+    let absent = present.with_extension(extension);
+    Error::system(format!("missing {} for {}", absent.display(), present.display()))
+}
+
+/// Verifies nothing about who answers; for registries that the administrator, or loopback, vouches for.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_registrys_folder_gives_authority_and_client_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = rcgen::generate_simple_self_signed(["reg.example".to_owned()]).unwrap();
+        fs::write(folder.path().join("ca.crt"), pair.cert.pem()).unwrap();
+        fs::write(folder.path().join("me.cert"), pair.cert.pem()).unwrap();
+        let error = client(folder.path(), true).unwrap_err();
+        assert!(error.message().contains("missing") && error.message().contains("me.key"), "{error}");
+        fs::write(folder.path().join("me.key"), pair.signing_key.serialize_pem()).unwrap();
+        assert!(client(folder.path(), true).unwrap().client_auth_cert_resolver.has_certs());
+    }
+
+    #[test]
+    fn a_registry_without_a_folder_is_plainly_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = client(&folder.path().join("none"), true).unwrap();
+        assert!(!config.client_auth_cert_resolver.has_certs());
+    }
+}
