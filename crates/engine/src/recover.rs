@@ -167,17 +167,18 @@ impl Engine {
     /// Execs that run on, by their notes; the others are over.
     async fn adopt_execs(&self) {
         for note in self.parts.ports.execs.list().await.unwrap_or_default() {
-            let alive = note.boot_id == self.parts.boot_id && self.exec_is_alive(&note.container, &note.id).await;
+            let same_boot = note.boot_id == self.parts.boot_id;
+            let pid = if same_boot { self.exec_pid(&note.container, &note.id).await } else { None };
             let record = self.parts.container(note.container.as_str()).map(|handle| handle.snapshot().record);
             let Ok(record) = record else {
                 let _ = self.parts.ports.execs.remove(&note.id).await;
                 continue;
             };
-            if !alive {
+            let Some(pid) = pid else {
                 self.exec_ended_unseen(&note, &record).await;
                 continue;
-            }
-            let exec = Arc::new(Exec::new(note.id, note.container, note.config, Phase::Running { pid: note.pid }));
+            };
+            let exec = Arc::new(Exec::new(note.id, note.container, note.config, Phase::Running { pid }));
             self.drain_adopted(&exec).await;
             self.parts.execs.insert(exec.clone());
             crate::exec::supervise(&self.parts, &exec, record);
@@ -202,9 +203,10 @@ impl Engine {
         }
     }
 
-    async fn exec_is_alive(&self, container: &ContainerId, exec: &gantry_domain::ExecId) -> bool {
+    /// The note was written before the process was made: only the runtime knows its id.
+    async fn exec_pid(&self, container: &ContainerId, exec: &gantry_domain::ExecId) -> Option<u32> {
         let pids = self.parts.ports.runtime.pids(container).await.unwrap_or_default();
-        pids.iter().any(|process| process.exec.as_ref() == Some(exec))
+        pids.into_iter().find(|process| process.exec.as_ref() == Some(exec)).map(|process| process.pid)
     }
 
     /// Nobody reads an adopted exec's output any more; it must not block for that.
@@ -290,9 +292,14 @@ impl Engine {
     async fn follow_input(&self) {
         let mut ends = self.parts.ports.stdio.stdin_ends();
         while let Some(id) = ends.next().await {
-            if let Err(error) = self.parts.ports.runtime.close_stdin(&id, None).await {
-                tracing::debug!(container = %id, %error, "the input ended after the container");
-            }
+            let Ok(handle) = self.parts.container(id.as_str()) else { continue };
+            // As a job of the owner: input that ends during the start is closed after it.
+            // Ends with its one call; one container's start does not hold the others' up.
+            tokio::spawn(async move {
+                if let Err(error) = handle.run(|owner| owner.close_stdin().boxed()).await {
+                    tracing::debug!(container = %id, %error, "the input ended after the container");
+                }
+            });
         }
     }
 }

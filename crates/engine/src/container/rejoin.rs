@@ -91,6 +91,14 @@ impl Owner {
         self.parts.ports.stdio.adopt(&self.stdio_setup()).await
     }
 
+    /// A client's input has ended (`StdinOnce`).
+    pub(crate) async fn close_stdin(&mut self) -> Result<()> {
+        if !self.status.has_process() {
+            return Ok(());
+        }
+        self.parts.ports.runtime.close_stdin(&self.record.id, None).await
+    }
+
     /// The kernel killed a process of the container for want of memory.
     pub(crate) async fn out_of_memory(&mut self) -> Result<()> {
         self.out_of_memory = true;
