@@ -124,6 +124,7 @@ fn start(fakes: &Fakes) -> Start {
             stdio: all.clone(),
             store: all.clone(),
             images: all.clone(),
+            registry: all.clone(),
             network: all.clone(),
             files: all.clone(),
             execs: all.clone(),

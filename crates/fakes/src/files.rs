@@ -1,0 +1,134 @@
+//! Container folders, notes of execs, volumes and root file systems in memory.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use gantry_domain::{
+    ContainerId, ExecId, Result,
+    container::record::ExecRecord,
+    log::{LogBatch, LogQuery},
+    ports::{BoxStream, ContainerFiles, ExecFiles, LogEnd, ResolvConf, RootFs, RootMount, RootRef, Volumes},
+    volume::VolumeRecord,
+};
+
+use crate::Fakes;
+
+#[async_trait]
+impl ContainerFiles for Fakes {
+    fn path(&self, id: &ContainerId) -> PathBuf {
+        PathBuf::from("/var/lib/fake/containers").join(id.as_str())
+    }
+
+    async fn write(&self, id: &ContainerId, files: Vec<(String, Bytes)>) -> Result<()> {
+        self.calls.pass("files.write")?;
+        self.world().folders.entry(id.clone()).or_default().extend(files);
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        self.calls.pass("files.remove")?;
+        self.world().folders.remove(id);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerId>> {
+        self.calls.pass("files.list")?;
+        Ok(self.world().folders.keys().cloned().collect())
+    }
+
+    async fn resolv_conf(&self) -> Result<ResolvConf> {
+        self.calls.pass("files.resolv_conf")?;
+        Ok(ResolvConf { path: "/etc/resolv.conf".into(), content: "nameserver 192.0.2.1\n".into() })
+    }
+
+    async fn read_log(&self, _: PathBuf, _: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>> {
+        self.calls.pass("files.read_log")?;
+        // No log is kept: a reading ends when it would have read everything.
+        let until = async move {
+            if let LogEnd::Until(over) = end {
+                over.await;
+            }
+        };
+        Ok(futures::stream::once(until).filter_map(|()| std::future::ready(None)).boxed())
+    }
+}
+
+#[async_trait]
+impl ExecFiles for Fakes {
+    async fn put(&self, record: &ExecRecord) -> Result<()> {
+        self.calls.pass("execs.put")?;
+        self.world().exec_notes.insert(record.id.clone(), record.clone());
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ExecId) -> Result<()> {
+        self.calls.pass("execs.remove")?;
+        self.world().exec_notes.remove(id);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<ExecRecord>> {
+        self.calls.pass("execs.list")?;
+        Ok(self.world().exec_notes.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Volumes for Fakes {
+    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf> {
+        self.calls.pass("volumes.create")?;
+        self.world().volumes.insert(volume.name.clone(), volume.clone());
+        Ok(PathBuf::from("/var/lib/fake/volumes").join(&volume.name).join("_data"))
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        self.calls.pass("volumes.remove")?;
+        self.world().volumes.remove(name);
+        Ok(())
+    }
+
+    async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
+        self.calls.pass("volumes.mount")?;
+        self.world().volume_mounts.insert((volume.name.clone(), user.clone()));
+        Ok(())
+    }
+
+    async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
+        self.calls.pass("volumes.unmount")?;
+        self.world().volume_mounts.remove(&(volume.name.clone(), user.clone()));
+        Ok(())
+    }
+
+    async fn usage(&self, _: &VolumeRecord) -> Result<u64> {
+        self.calls.pass("volumes.usage")?;
+        Ok(0)
+    }
+
+    async fn found(&self) -> Result<Vec<VolumeRecord>> {
+        self.calls.pass("volumes.found")?;
+        Ok(self.world().volumes.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl RootFs for Fakes {
+    async fn read(&self, _: &RootRef, _: &str, _: u64) -> Result<Option<Vec<u8>>> {
+        self.calls.pass("rootfs.read")?;
+        Ok(None)
+    }
+
+    async fn upper_changes(&self, _: &[RootMount], _: &[&str]) -> Result<bool> {
+        self.calls.pass("rootfs.upper_changes")?;
+        Ok(false)
+    }
+
+    async fn copy_up(&self, _: &RootRef, _: &str, _: &Path) -> Result<()> {
+        self.calls.pass("rootfs.copy_up")
+    }
+
+    async fn make_dir(&self, _: &RootRef, _: &str, _: u32, _: u32) -> Result<()> {
+        self.calls.pass("rootfs.make_dir")
+    }
+}

@@ -1,0 +1,67 @@
+//! The host's facts: those of a machine that can do everything.
+
+use async_trait::async_trait;
+use gantry_domain::{
+    Result,
+    ports::{CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
+};
+
+use crate::Fakes;
+
+#[async_trait]
+impl HostFacts for Fakes {
+    async fn facts(&self) -> Facts {
+        Facts {
+            cpus: 8,
+            memory: 16 << 30,
+            hostname: "fake".into(),
+            cgroup_version: 2,
+            cgroup: CgroupFacts {
+                memory_limit: true,
+                swap_limit: true,
+                kernel_memory_tcp: true,
+                cpu_cfs_period: true,
+                cpu_cfs_quota: true,
+                cpu_shares: true,
+                cpu_realtime: true,
+                cpuset: true,
+                pids_limit: true,
+                oom_kill_disable: true,
+                blkio_weight: true,
+            },
+            ..Facts::default()
+        }
+    }
+
+    fn boot_id(&self) -> String {
+        "one-boot".into()
+    }
+
+    async fn path_kind(&self, _: &str) -> Result<Option<PathKind>> {
+        self.calls.pass("host.path_kind")?;
+        Ok(Some(PathKind::Directory))
+    }
+
+    async fn make_bind_source(&self, _: &str) -> Result<()> {
+        self.calls.pass("host.make_bind_source")
+    }
+
+    async fn devices(&self, _: &str) -> Result<Vec<DeviceNode>> {
+        self.calls.pass("host.devices")?;
+        Ok(Vec::new())
+    }
+
+    async fn read_file(&self, _: &str, _: u64) -> Result<Vec<u8>> {
+        self.calls.pass("host.read_file")?;
+        Ok(Vec::new())
+    }
+
+    async fn ps(&self, pids: &[u32], _: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+        self.calls.pass("host.ps")?;
+        Ok((vec!["PID".into()], pids.iter().map(|pid| vec![pid.to_string()]).collect()))
+    }
+
+    async fn signal(&self, _: u32, _: u32) -> Result<()> {
+        self.calls.pass("host.signal")
+    }
+}

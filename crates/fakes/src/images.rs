@@ -1,0 +1,100 @@
+//! The image port: names and manifests; archives are what the test of the real store is for, and are refused here.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gantry_domain::{
+    Digest, Error, Result,
+    image::{Descriptor, NamedImage, PlatformImage},
+    platform::Platform,
+    ports::{BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress},
+};
+
+use crate::Fakes;
+
+#[async_trait]
+impl ImageStore for Fakes {
+    async fn names(&self) -> Result<Vec<NamedImage>> {
+        self.calls.pass("images.names")?;
+        Ok(self.world().names.values().cloned().collect())
+    }
+
+    async fn set_name(&self, name: &str, target: &Descriptor) -> Result<()> {
+        self.calls.pass("images.set_name")?;
+        self.world().point(name, target);
+        Ok(())
+    }
+
+    async fn remove_name(&self, name: &str, _: bool) -> Result<bool> {
+        self.calls.pass("images.remove_name")?;
+        Ok(self.world().names.remove(name).is_some())
+    }
+
+    async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
+        self.calls.pass("images.platforms")?;
+        Ok(self.world().platforms.get(&target.digest).cloned().into_iter().collect())
+    }
+
+    async fn blob(&self, digest: &Digest) -> Result<Bytes> {
+        self.calls.pass("images.blob")?;
+        Err(Error::not_found(format!("content digest {digest}: not found")))
+    }
+
+    async fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        self.calls.pass("images.blobs")?;
+        Ok(Vec::new())
+    }
+
+    fn chain_id(&self, image: &PlatformImage) -> String {
+        image.manifest.digest.to_string()
+    }
+
+    async fn unpack(&self, image: &PlatformImage) -> Result<String> {
+        self.calls.pass("images.unpack")?;
+        Ok(self.chain_id(image))
+    }
+
+    async fn layer_usage(&self) -> Result<Vec<LayerUsage>> {
+        self.calls.pass("images.layer_usage")?;
+        Ok(Vec::new())
+    }
+
+    async fn view(&self, chain_id: &str) -> Result<ImageView> {
+        self.calls.pass("images.view")?;
+        self.world().views.insert(chain_id.to_owned());
+        Ok(ImageView { key: chain_id.to_owned(), mounts: Vec::new() })
+    }
+
+    async fn release_view(&self, view: ImageView) -> Result<()> {
+        self.calls.pass("images.release_view")?;
+        self.world().views.remove(&view.key);
+        Ok(())
+    }
+
+    async fn load(&self, _: ByteStream, _: Vec<Platform>) -> Result<BoxStream<Result<LoadProgress>>> {
+        self.calls.pass("images.load")?;
+        Err(no_archives())
+    }
+
+    async fn save(&self, _: Vec<(Option<String>, Descriptor)>, _: Vec<Platform>) -> Result<ByteStream> {
+        self.calls.pass("images.save")?;
+        Err(no_archives())
+    }
+
+    async fn import(&self, _: ByteStream, _: Bytes) -> Result<(Descriptor, LeaseGuard)> {
+        self.calls.pass("images.import")?;
+        Err(no_archives())
+    }
+
+    async fn release_lease(&self, _: LeaseGuard) -> Result<()> {
+        self.calls.pass("images.release_lease")
+    }
+
+    async fn leases(&self) -> Result<Vec<String>> {
+        self.calls.pass("images.leases")?;
+        Ok(Vec::new())
+    }
+}
+
+fn no_archives() -> Error {
+    Error::not_implemented("this image store reads and writes no archives")
+}

@@ -1,0 +1,98 @@
+//! The network port: sandboxes and ports that are entries in a map.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
+
+use async_trait::async_trait;
+use gantry_domain::{
+    ContainerId, Error, Result,
+    network::{NetworkRecord, PortRequest, PublishedPort},
+    ports::{InterfaceStatistics, Network, SandboxSetup},
+};
+
+use crate::Fakes;
+
+#[async_trait]
+impl Network for Fakes {
+    async fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
+        self.calls.pass("network.ensure_network")?;
+        self.world().networks.insert(network.name.clone());
+        Ok(())
+    }
+
+    async fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
+        self.calls.pass("network.remove_network")?;
+        self.world().networks.remove(&network.name);
+        Ok(())
+    }
+
+    async fn reserve_ports(&self, id: &ContainerId, wanted: &[PortRequest]) -> Result<Vec<PublishedPort>> {
+        self.calls.pass("network.reserve_ports")?;
+        let mut world = self.world();
+        let mut ports = Vec::new();
+        for request in wanted {
+            let host_port = match request.host_ports {
+                Some((first, _)) => first,
+                None => world.free_port(),
+            };
+            let host_ip = request.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let taken = world.ports.iter().any(|(owner, ports)| {
+                owner != id && ports.iter().any(|port| port.host_port == host_port && port.protocol == request.protocol)
+            });
+            if taken {
+                return Err(Error::system(format!("Bind for {host_ip}:{host_port} failed: port is already allocated")));
+            }
+            let (container_port, protocol) = (request.container_port, request.protocol);
+            ports.push(PublishedPort { container_port, protocol, host_ip, host_port });
+        }
+        world.ports.insert(id.clone(), ports.clone());
+        Ok(ports)
+    }
+
+    async fn release_ports(&self, id: &ContainerId) -> Result<()> {
+        self.calls.pass("network.release_ports")?;
+        self.world().ports.remove(id);
+        Ok(())
+    }
+
+    async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
+        self.calls.pass("network.create_sandbox")?;
+        self.world().sandboxes.insert(setup.id.clone());
+        Ok(PathBuf::from("/run/fake/netns").join(setup.id.as_str()))
+    }
+
+    async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
+        self.calls.pass("network.delete_sandbox")?;
+        self.world().sandboxes.remove(id);
+        Ok(())
+    }
+
+    async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
+        self.calls.pass("network.adopt_sandbox")?;
+        let there = self.world().sandboxes.contains(&setup.id);
+        if there { Ok(()) } else { Err(Error::not_found("the namespace is gone")) }
+    }
+
+    async fn sandboxes(&self) -> Result<Vec<ContainerId>> {
+        self.calls.pass("network.sandboxes")?;
+        let world = self.world();
+        Ok(world.sandboxes.iter().chain(world.ports.keys()).cloned().collect())
+    }
+
+    async fn host_routes(&self) -> Result<Vec<ipnet::IpNet>> {
+        self.calls.pass("network.host_routes")?;
+        Ok(Vec::new())
+    }
+
+    async fn statistics(&self, _: &ContainerId) -> Result<BTreeMap<String, InterfaceStatistics>> {
+        self.calls.pass("network.statistics")?;
+        Ok(BTreeMap::new())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
