@@ -19,6 +19,7 @@ use gantry_domain::container::validate::ApiVersion;
 use gantry_engine::{Engine, Ports, Start, network::predefined::DefaultBridge};
 use gantry_host::{ContainerFolders, ExecNotes, Host, LocalVolumes, RootFileSystems};
 use gantry_network::{KernelNetwork, NetworkSettings};
+use gantry_registry::{Registries, RegistryConfig};
 use gantry_store::RecordStore;
 use tokio::task::JoinHandle;
 
@@ -32,6 +33,7 @@ pub struct Assembled {
     pub api: Api,
     runtime: Arc<ContainerdRuntime>,
     network: Arc<KernelNetwork>,
+    registries: Arc<Registries>,
     /// Its watch is dropped with us; containerd itself goes on.
     _containerd: Containerd,
     /// The engine's own tasks; they end with us.
@@ -61,11 +63,13 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     let runtime_config = RuntimeConfig::from(&settings);
     let runtime = Arc::new(ContainerdRuntime::new(&containerd, id.clone(), &exec_root, runtime_config));
     settings.warnings.extend(versions::check(runtime.as_ref(), config.strict_runtime).await?);
+    let registries = Arc::new(Registries::new(registry_config(config)));
     let ports = Ports {
         runtime: runtime.clone(),
         stdio: Arc::new(StdioCompanions::new(exec_root.clone(), layout::companion("gantry-stdio")?)),
         store: Arc::new(store),
         images: Arc::new(ContainerdImages::new(containerd.client())),
+        registry: registries.clone(),
         network: network.clone(),
         files: Arc::new(ContainerFolders::new(&data_root)),
         execs: Arc::new(ExecNotes::new(&exec_root)),
@@ -90,7 +94,7 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     });
     let engine = Arc::new(engine);
     let api = Api::new(App { engine: engine.clone(), about: Arc::new(about(config)) });
-    Ok(Assembled { engine, api, runtime, network, _containerd: containerd, work })
+    Ok(Assembled { engine, api, runtime, network, registries, _containerd: containerd, work })
 }
 
 async fn containerd(config: &Config) -> Result<Containerd> {
@@ -103,6 +107,10 @@ async fn containerd(config: &Config) -> Result<Containerd> {
         }
     };
     started.context("containerd")
+}
+
+fn registry_config(config: &Config) -> RegistryConfig {
+    RegistryConfig { insecure: config.settings.insecure_registries.clone(), ..RegistryConfig::default() }
 }
 
 fn about(config: &Config) -> About {
@@ -122,6 +130,7 @@ impl Assembled {
         // What was found at the start is still so.
         settings.warnings.clone_from(&running.warnings);
         self.runtime.configure(RuntimeConfig::from(&settings));
+        self.registries.configure(registry_config(config));
         self.engine.reload(settings, shown(config));
     }
 

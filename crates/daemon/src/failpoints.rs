@@ -40,6 +40,8 @@ pub fn wrap(ports: Ports) -> Ports {
         stdio: Arc::new(Points(ports.stdio)),
         store: Arc::new(Points(ports.store)),
         images: Arc::new(Points(ports.images)),
+        // Changes nothing here, so there is nothing to be half done.
+        registry: ports.registry,
         network: Arc::new(Points(ports.network)),
         files: Arc::new(Points(ports.files)),
         execs: Arc::new(Points(ports.execs)),

@@ -11,7 +11,10 @@ use gantry_domain::{
     ContainerId, Result,
     container::Snapshot,
     engine_id::EngineId,
-    ports::{ContainerFiles, ExecFiles, Facts, HostFacts, ImageStore, Network, RootFs, Runtime, Stdio, Store, Volumes},
+    ports::{
+        ContainerFiles, ExecFiles, Facts, HostFacts, ImageStore, Network, Registry, RootFs, Runtime, Stdio, Store,
+        Volumes,
+    },
     settings::Settings,
 };
 use parking_lot::{Mutex, RwLock};
@@ -25,6 +28,7 @@ pub struct Ports {
     pub stdio: Arc<dyn Stdio>,
     pub store: Arc<dyn Store>,
     pub images: Arc<dyn ImageStore>,
+    pub registry: Arc<dyn Registry>,
     pub network: Arc<dyn Network>,
     pub files: Arc<dyn ContainerFiles>,
     pub execs: Arc<dyn ExecFiles>,

@@ -1,5 +1,6 @@
 //! The engine itself: version, info, disk usage.
 
+mod auth;
 mod df;
 mod info;
 mod reload;

@@ -2,7 +2,7 @@
 
 use axum::{body::Body, extract::State, response::Response};
 use futures::StreamExt as _;
-use gantry_domain::{Error, container::validate::ApiVersion};
+use gantry_domain::{Error, container::validate::ApiVersion, registry::RegistryAuth};
 use gantry_engine::{EventQuery, system::DiskUsageKinds};
 use http::{HeaderMap, HeaderValue, Method, header};
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use crate::{
     app::App,
     error::Result,
     extract::Version,
+    json::Json,
     query::{self, Query},
     reply,
     route::Route,
@@ -19,7 +20,7 @@ use crate::{
     stream,
     views::{
         compat,
-        system::{self as view, DiskUsageResponse, EventMessage, VersionResponse, info::InfoResponse},
+        system::{self as view, AuthResponse, DiskUsageResponse, EventMessage, VersionResponse, info::InfoResponse},
     },
 };
 
@@ -48,6 +49,11 @@ pub fn routes() -> Vec<Route> {
             .query::<DiskUsageQuery>()
             .json::<DiskUsageResponse>(200)
             .errors(&[400, 500]),
+        Route::post("/auth", "SystemAuth", system_auth)
+            .summary("Whether a registry takes these credentials")
+            .body::<AuthConfig>()
+            .json::<AuthResponse>(200)
+            .errors(&[400, 401, 408, 413, 500]),
         Route::options("/{any}", "SystemOptions"),
     ]
 }
@@ -106,6 +112,28 @@ async fn system_events(State(app): State<App>, client: Client, Query(query): Que
     let events = app.engine.system_events(EventQuery { since, until, filters }).await?;
     let lines = events.map(|event| stream::json_line(&EventMessage::from(event), "\n"));
     Ok(stream::chunked(Some("application/json"), lines, client.gone))
+}
+
+/// Docker's `AuthConfig`; `email` and what else clients send is not needed.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct AuthConfig {
+    username: String,
+    password: String,
+    /// `host[:port]` or a URL; empty is Docker Hub.
+    serveraddress: String,
+    /// A token of an earlier login, used instead of the password.
+    identitytoken: String,
+}
+
+async fn system_auth(State(app): State<App>, Json(body): Json<AuthConfig>) -> Result<Response> {
+    let auth = RegistryAuth {
+        username: body.username,
+        password: body.password,
+        server_address: body.serveraddress,
+        identity_token: body.identitytoken,
+    };
+    Ok(reply::ok(&AuthResponse::from(app.engine.system_auth(&auth).await?)))
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

@@ -26,7 +26,6 @@ pub fn routes() -> Vec<Route> {
         not_built(Route::get, "/images/search", "ImageSearch"),
         not_built(Route::get, "/images/{name}/attestations", "ImageAttestations"),
         not_built(Route::post, "/commit", "ImageCommit"),
-        not_built(Route::post, "/auth", "SystemAuth"),
         not_built(Route::get, "/distribution/{name}/json", "DistributionInspect"),
         not_built(Route::post, "/session", "Session"),
         not_built(Route::post, "/grpc", "Grpc"),

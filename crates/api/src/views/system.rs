@@ -4,7 +4,10 @@ pub mod info;
 
 use std::collections::BTreeMap;
 
-use gantry_domain::event::{Event, EventType};
+use gantry_domain::{
+    event::{Event, EventType},
+    registry::Login,
+};
 use gantry_engine::system::{DiskUsage, SystemVersion};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,6 +18,21 @@ use super::{
     volume::{UsageData, Volume},
 };
 use crate::app::{About, MAX_VERSION, text};
+
+/// 200 of `POST /auth`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct AuthResponse {
+    /// Stands for the credentials from now on; empty where the registry gives none.
+    pub identity_token: String,
+    pub status: String,
+}
+
+impl From<Login> for AuthResponse {
+    fn from(login: Login) -> Self {
+        Self { identity_token: login.identity_token, status: login.status }
+    }
+}
 
 /// `GET /version`.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -262,14 +262,7 @@ pub static ROWS: &[Row] = &[
         "Run an init inside containers to forward signals and reap processes",
     ),
     row("init-path", Text(""), NewContainers, Works, "Path to the init binary (default gantry-init)"),
-    keyed(
-        "insecure-registry",
-        "insecure-registries",
-        List,
-        Live,
-        TunesNothing(NO_REGISTRY),
-        "Enable insecure registry communication",
-    ),
+    keyed("insecure-registry", "insecure-registries", List, Live, Works, "Enable insecure registry communication"),
     row("ip", Text("0.0.0.0"), NewContainers, Works, "Host IP for port publishing from the default bridge network"),
     row("ip-forward", Bool(true), Restart, Works, "Enable IP forwarding in system configuration"),
     row(
