@@ -8,8 +8,10 @@ DESTDIR ?=
 FLAGS   ?=
 TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV    := $(TARGET)/venv
-# One e2e worker for each processor: every test has an engine of its own.
-WORKERS ?= $(shell nproc)
+# More e2e workers than processors: every test has an engine of its own, and much of a test is waiting.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+# One build graph for tests, examples and the e2e binaries, so that nothing is built twice.
+GRAPH   := --locked --workspace --features gantry-daemon/failpoints
 
 COMPANIONS := gantry-stdio gantry-netd gantry-init
 RUN_PACKAGES  := containerd runc protobuf-compiler nftables iproute2 busybox-static ca-certificates gcc libc6-dev
@@ -38,11 +40,11 @@ run: build ## build, and run gantryd with a containerd of its own (FLAGS="-D" fo
 	exec $(TARGET)/release/gantryd $(FLAGS)
 
 debug: packages-test
-	$(CARGO) build --locked -p gantry-daemon --features gantry-daemon/failpoints $(COMPANIONS:%=-p %)
+	$(CARGO) build $(GRAPH) --bins --tests --examples
 
-# Each crate's tests with the others' binaries at hand, in one build graph with the e2e binaries' features.
+# Each crate's tests with the others' binaries at hand.
 unit: debug
-	$(CARGO) test --locked --workspace --features gantry-daemon/failpoints
+	$(CARGO) test $(GRAPH) --no-fail-fast
 
 $(VENV)/ready: tests/requirements.txt
 	python3 -m venv --clear $(VENV)
@@ -65,12 +67,14 @@ bench: build venv ## the table of speeds; DOCKERD=/path/to/dockerd to compare in
 	@if [ ! -f bench/bench.py ]; then echo "bench/bench.py is not there yet"; exit 1; fi
 	PATH="$(TARGET)/tools:$$PATH" GANTRY_BIN=$(TARGET)/release DOCKERD="$(DOCKERD)" $(VENV)/bin/python bench/bench.py
 
-spec: packages-run ## write api-spec/openapi.yaml anew from the routes and types
-	$(CARGO) run --quiet --locked -p gantry-api --example openapi > $(TARGET)/openapi.yaml
+$(TARGET)/openapi.yaml: packages-run
+	$(CARGO) build $(GRAPH) --examples
+	$(TARGET)/debug/examples/openapi > $@
+
+spec: $(TARGET)/openapi.yaml ## write api-spec/openapi.yaml anew from the routes and types
 	cp $(TARGET)/openapi.yaml api-spec/openapi.yaml
 
-spec-check: packages-run
-	$(CARGO) run --quiet --locked -p gantry-api --example openapi > $(TARGET)/openapi.yaml
+spec-check: $(TARGET)/openapi.yaml
 	@diff -u api-spec/openapi.yaml $(TARGET)/openapi.yaml \
 	  || { echo "api-spec/openapi.yaml is stale: run 'make spec' and commit it"; exit 1; }
 
@@ -79,7 +83,7 @@ coverage:
 
 lint: packages-run ## format and clippy
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets --features gantry-daemon/failpoints -- -D warnings
+	$(CARGO) clippy $(GRAPH) --all-targets -- -D warnings
 
 fmt:
 	$(CARGO) fmt --all
