@@ -97,9 +97,9 @@ def test_protecting_options_of_the_file_hold_in_containers(fresh):
     )
     engine.start().load_busybox()
     script = "grep NoNewPrivs /proc/self/status; ulimit -n; ulimit -Hn; df -m /dev/shm | tail -1 | awk '{print $2}'"
-    said = engine.out("run", "--name", "c", "busybox", "sh", "-c", script).split()
+    said = engine.out("run", "--name", "one", "busybox", "sh", "-c", script).split()
     assert said == ["NoNewPrivs:", "1", "321", "654", "8"]
-    assert engine.inspect("c")["HostConfig"]["LogConfig"]["Type"] == "local"
+    assert engine.inspect("one")["HostConfig"]["LogConfig"]["Type"] == "local"
     assert engine.api("GET", "/info")[1]["Labels"] == ["where=here"]
 
 

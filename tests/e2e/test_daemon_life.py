@@ -33,16 +33,16 @@ def test_a_second_gantryd_takes_over_when_the_first_goes_meanwhile(fresh):
 
 def test_sigterm_ends_within_five_seconds_whoever_is_connected_and_containers_go_on(fresh):
     engine = fresh()
-    engine.docker("run", "-d", "--name", "c", "busybox", "sh", "-c", "while echo tick; do sleep 0.2; done")
-    before = engine.inspect("c")["State"]
+    engine.docker("run", "-d", "--name", "one", "busybox", "sh", "-c", "while echo tick; do sleep 0.2; done")
+    before = engine.inspect("one")["State"]
     clients = [
         engine.docker_popen(*argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        for argv in (["logs", "-f", "c"], ["events"], ["wait", "c"], ["attach", "--no-stdin", "c"], ["stats", "c"])
+        for argv in (["logs", "-f", "one"], ["events"], ["wait", "one"], ["attach", "--no-stdin", "one"], ["stats", "one"])
     ]
     half = engine.connection()
     half.sock.sendall(b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
                       b"Content-Length: 1000\r\n\r\n{")
-    wait_until(lambda: "tick" in engine.out("logs", "c"), what="a line of the container")
+    wait_until(lambda: "tick" in engine.out("logs", "one"), what="a line of the container")
     started = time.monotonic()
     assert engine.stop() == 0
     assert time.monotonic() - started < 5
@@ -52,7 +52,7 @@ def test_sigterm_ends_within_five_seconds_whoever_is_connected_and_containers_go
         client.kill()
         client.wait()
     engine.start()
-    after = engine.inspect("c")["State"]
+    after = engine.inspect("one")["State"]
     assert (after["Pid"], after["StartedAt"], after["Running"]) == (before["Pid"], before["StartedAt"], True)
 
 
@@ -115,8 +115,8 @@ def test_sigterm_in_run_level_five_leaves_containers(request):
     engine = Variant(change=host_with_run_levels)
     request.addfinalizer(engine.close)
     engine.start().load_busybox()
-    engine.docker("run", "-d", "--name", "c", "busybox", "sleep", "600")
-    pid = engine.inspect("c")["State"]["Pid"]
+    engine.docker("run", "-d", "--name", "one", "busybox", "sleep", "600")
+    pid = engine.inspect("one")["State"]["Pid"]
     go_to_run_level(engine, "5")
     assert engine.stop() == 0
     assert pathlib.Path(f"/proc/{pid}").exists()

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import stat
+import sys
 
 import pytest
 from daemon_process import Variant, leave, listening, refused
@@ -61,7 +62,8 @@ def test_an_open_tcp_socket_has_to_be_spelt_out(tmp_path, more):
 
 def test_a_taken_tcp_port_is_named(fresh):
     engine = fresh("-H", "tcp://127.0.0.1:2375", "--tls=false", start=False)
-    listener = engine.namespace.popen("busybox", "nc", "-lk", "-p", "2375", "-s", "127.0.0.1", "-e", "true")
+    script = "import socket, time; s = socket.create_server(('127.0.0.1', 2375)); time.sleep(600)"
+    listener = engine.namespace.popen(sys.executable, "-c", script)
     try:
         wait_until(lambda: ":2375" in engine.namespace.exec("ss", "-ltn").stdout, what="a listener on the port")
         engine.start(wait=False)

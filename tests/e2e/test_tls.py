@@ -14,7 +14,7 @@ class Certificates:
         folder.mkdir()
         self.ca, self.ca_key = folder / "ca.pem", folder / "ca-key.pem"
         run(
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test authority",
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN=authority of {folder.name}",
             "-keyout", self.ca_key, "-out", self.ca,
         )  # fmt: skip
         self.server = self.issue("server", "subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth")
