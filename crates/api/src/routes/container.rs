@@ -40,7 +40,7 @@ pub fn routes() -> Vec<Route> {
             .query::<CreateQuery>()
             .required_body::<CreateBody>()
             .json::<ContainerCreateResponse>(201)
-            .errors(&[400, 403, 404, 408, 409, 413, 500]),
+            .errors(&[400, 403, 404, 408, 409, 413, 500, 501]),
         Route::get("/containers/{id}/json", "ContainerInspect", container_inspect)
             .summary("Inspect a container")
             .query::<InspectQuery>()
@@ -94,7 +94,7 @@ pub fn routes() -> Vec<Route> {
             .summary("Remove a container")
             .query::<DeleteQuery>()
             .empty(204)
-            .errors(&[400, 404, 409, 500]),
+            .errors(&[400, 404, 409, 500, 501]),
         Route::post("/containers/prune", "ContainerPrune", container_prune)
             .summary("Remove containers that do not run")
             .query::<PruneQuery>()
