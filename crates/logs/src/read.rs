@@ -16,7 +16,8 @@ use chain::Source;
 use follow::Follow;
 pub use follow::{Stop, StopSignal, stop_pair};
 
-/// Bytes asked of a file at once.
+/// Bytes asked of a file at once: few at first, since a tail needs no more.
+const FIRST_CHUNK: usize = 16 << 10;
 const CHUNK: usize = 256 << 10;
 /// A batch is given out when it holds as many bytes of lines.
 const BATCH: usize = 256 << 10;
@@ -63,6 +64,7 @@ pub struct Reader {
     /// Read and not decoded: `buffer[at..]`.
     buffer: Vec<u8>,
     at: usize,
+    chunk: usize,
     done: bool,
 }
 
@@ -100,7 +102,16 @@ impl Reader {
             chain::drop_older(&mut sources, since);
         }
         let done = query.tail == Some(0) && follow.is_none();
-        Ok(Self { query, sources, follow, decoder: Decoder::default(), buffer: Vec::new(), at: 0, done })
+        Ok(Self {
+            query,
+            sources,
+            follow,
+            decoder: Decoder::default(),
+            buffer: Vec::new(),
+            at: 0,
+            chunk: FIRST_CHUNK,
+            done,
+        })
     }
 
     /// The next entries; waits for them when following. `None` at the end.
@@ -174,7 +185,8 @@ impl Reader {
         self.buffer.drain(..self.at);
         self.at = 0;
         let have = self.buffer.len();
-        self.buffer.resize(have + CHUNK, 0);
+        self.buffer.resize(have + self.chunk, 0);
+        self.chunk = (self.chunk * 2).min(CHUNK);
         let read = source.read(&mut self.buffer[have..]);
         self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
         Ok(read? > 0)

@@ -16,6 +16,9 @@ use file::LogFile;
 /// A clock that went back by more than this is believed; by less, times go on rising by a nanosecond an entry, so that
 /// they put the entries in order.
 const CLOCK_STEP: i64 = 1_000_000_000;
+/// Bytes of records that go into one write. Short lines become records of many times their size, and one writer is
+/// resident for each container.
+const GATHERED: usize = 128 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -110,6 +113,8 @@ impl Writer {
         if self.file.is_full(self.out.len()) {
             self.flush();
             self.file.rotate();
+        } else if self.out.len() >= GATHERED {
+            self.flush();
         }
         let at = self.next_time(now);
         let record = Record { stream, at, attrs: &self.attrs, line };

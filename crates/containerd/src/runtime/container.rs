@@ -134,8 +134,9 @@ impl ContainerdRuntime {
             Err(error) if error.is_not_found() => String::new(),
             Err(error) => return Err(error),
         };
-        self.delete_object(id).await?;
-        self.remove_snapshot(&snapshotter, id.as_str()).await
+        // Each waits for the disk, neither for the other; what fails is found again by the reconciliation.
+        let (object, snapshot) = tokio::join!(self.delete_object(id), self.remove_snapshot(&snapshotter, id.as_str()));
+        object.and(snapshot)
     }
 
     async fn delete_object(&self, id: &ContainerId) -> Result<()> {

@@ -47,6 +47,12 @@ pub(crate) async fn of_exec(parts: &Parts, record: &ContainerRecord, pid: u32, s
 
 async fn files(parts: &Parts, record: &ContainerRecord) -> Result<Arc<UserFiles>> {
     let chain = &record.image.chain_id;
+    // Nothing of the container's own has run yet: containerd need not be asked.
+    if record.runs == 0
+        && let Some(kept) = parts.users.lock().get(chain)
+    {
+        return Ok(kept.clone());
+    }
     let mounts = parts.ports.runtime.root_mounts(&record.id).await?;
     let changed =
         record.runs > 0 && parts.ports.rootfs.upper_changes(&mounts, &["etc/passwd", "etc/group", "etc"]).await?;

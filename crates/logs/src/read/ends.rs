@@ -12,7 +12,7 @@ use crate::{
     local,
 };
 
-const BLOCK: u64 = 64 << 10;
+const BLOCK: u64 = 16 << 10;
 
 /// Where the whole entries end, and the time of the last one.
 pub(crate) fn whole_end(file: &File, format: Format) -> io::Result<(u64, Option<i64>)> {
