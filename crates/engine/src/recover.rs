@@ -5,15 +5,19 @@
 //!
 //! Reads are answered from step 3 on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{FutureExt as _, StreamExt as _};
 use gantry_domain::{
     ContainerId, Result,
     container::{ContainerRecord, Exit, Status, record::Desired, restart},
     engine_id::EngineId,
-    ports::{EventRing, Loaded, RuntimeEvent, TaskInfo, TaskStatus, Write, cache_key},
+    ports::{EventRing, LeaseGuard, Loaded, RuntimeEvent, TaskInfo, TaskStatus, Write, cache_key},
     settings::Settings,
+    volume::ANONYMOUS_LABEL,
 };
 use jiff::Timestamp;
 
@@ -69,7 +73,7 @@ impl Engine {
     pub async fn recover(&self, recovery: Recovery) -> Result<()> {
         let Recovery { loaded, bridge } = recovery;
         self.finish_removals(&loaded).await;
-        self.adopt_volumes().await;
+        self.adopt_volumes(&loaded).await;
         self.rebuild(&loaded).await;
         predefined::ensure(&self.parts, &bridge).await?;
         let tasks: HashMap<ContainerId, TaskInfo> =
@@ -80,8 +84,10 @@ impl Engine {
             let record = handle.snapshot().record;
             match tasks.get(&handle.id) {
                 Some(task) if is_alive(task) => self.rejoin(&handle, task.clone()).await,
-                Some(task) => ended.push((handle, task.exit.unwrap_or_else(unseen))),
+                Some(task) if was_running(&record) => ended.push((handle, task.exit.unwrap_or_else(unseen))),
                 None if was_running(&record) => ended.push((handle, unseen())),
+                Some(_) => self.clear_away(&handle).await,
+                None if record.host_config.auto_remove && record.runs > 0 => self.clear_away(&handle).await,
                 None => {}
             }
         }
@@ -89,6 +95,8 @@ impl Engine {
         for (handle, exit) in ended {
             self.work_off(&handle, exit).await;
         }
+        self.undo_cut_off_starts().await;
+        self.release_leases().await;
         self.adopt_execs().await;
         self.start_policies(&tasks).await;
         Ok(())
@@ -119,11 +127,21 @@ impl Engine {
         }
     }
 
-    /// Volumes whose folder is whole and whose record was cut off by a kill: they are made whole.
-    async fn adopt_volumes(&self) {
+    /// Volumes whose folder is whole and whose record was cut off by a kill: they are made whole, but for those that
+    /// were made for a container alone, which is gone too.
+    async fn adopt_volumes(&self, loaded: &Loaded) {
+        // A log that was lost or damaged says nothing on what there was.
+        let complete = loaded.damage.is_empty() && !loaded.networks.is_empty();
         for volume in self.parts.ports.volumes.found().await.unwrap_or_default() {
             let known = self.parts.claims.lock().volumes.contains_key(&volume.name);
-            if !known && self.parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await.is_ok() {
+            if known || loaded.volume_tombstones.contains(&volume.name) {
+                continue;
+            }
+            if complete && volume.labels.as_ref().is_some_and(|labels| labels.contains_key(ANONYMOUS_LABEL)) {
+                if let Err(error) = self.parts.ports.volumes.remove(&volume.name).await {
+                    tracing::warn!(volume = %volume.name, %error, "half a volume is left");
+                }
+            } else if self.parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await.is_ok() {
                 self.parts.claims.lock().volumes.insert(volume.name.clone(), volume);
             }
         }
@@ -131,9 +149,12 @@ impl Engine {
 
     /// After damage: containers that containerd knows and the store does not.
     async fn rebuild(&self, loaded: &Loaded) {
-        if loaded.damage.is_empty() {
+        // An engine that ever ran has its networks on record: with nothing at all the records are lost.
+        let lost = loaded.networks.is_empty() && loaded.containers.is_empty();
+        if loaded.damage.is_empty() && !lost {
             return;
         }
+        let mut taken = 0;
         let copies = self.parts.ports.runtime.containers().await.unwrap_or_default();
         for copy in copies {
             let known =
@@ -143,7 +164,11 @@ impl Engine {
             if self.parts.ports.store.commit(vec![Write::Container(Box::new(record.clone()))]).await.is_ok() {
                 claim_container(&self.parts, &record);
                 self.adopt_record(record);
+                taken += 1;
             }
+        }
+        if taken > 0 {
+            self.parts.warn(format!("WARNING: the records of {taken} container(s) were lost and taken from containerd"));
         }
     }
 
@@ -156,11 +181,43 @@ impl Engine {
         }
     }
 
+    /// A run whose end is on record, and that a kill kept from being taken away.
+    async fn clear_away(&self, handle: &Arc<Handle>) {
+        let cleared = handle.run(|owner| owner.clear_away().boxed()).await;
+        if let Err(error) = cleared {
+            tracing::warn!(container = %handle.id, %error, "an ended run is left for the next verb");
+        }
+    }
+
     async fn work_off(&self, handle: &Arc<Handle>, exit: Exit) {
         let number = handle.snapshot().record.run.as_ref().map_or(0, |run| run.number);
         let worked = handle.run(move |owner| owner.exited_unseen(number, exit).boxed()).await;
         if let Err(error) = worked {
             tracing::warn!(container = %handle.id, %error, "an exit is left for the reconciliation");
+        }
+    }
+
+    /// Starts that were cut off before they were written down: their ports and namespaces are given back, or the next
+    /// start would find them taken.
+    async fn undo_cut_off_starts(&self) {
+        let ports = &self.parts.ports;
+        let made = [ports.network.sandboxes().await, ports.stdio.sessions().await];
+        let made: HashSet<ContainerId> = made.into_iter().flat_map(Result::unwrap_or_default).collect();
+        for id in made {
+            let Some(handle) = self.parts.containers.read().get(&id).cloned() else { continue };
+            let undone = handle.run(|owner| owner.undo_unwritten_start().boxed()).await;
+            if let Err(error) = undone {
+                tracing::warn!(container = %id, %error, "a start that was cut off is left");
+            }
+        }
+    }
+
+    /// What an earlier gantryd was loading is not loaded any further: its content may go.
+    async fn release_leases(&self) {
+        for lease in self.parts.ports.images.leases().await.unwrap_or_default() {
+            if let Err(error) = self.parts.ports.images.release_lease(LeaseGuard(lease)).await {
+                tracing::warn!(%error, "a lease is left until it expires");
+            }
         }
     }
 

@@ -45,6 +45,15 @@ impl Owner {
         self.save().await
     }
 
+    /// The end of the run is durable, what it has was not taken away yet: that is done now, and auto-remove obeyed.
+    pub(crate) async fn clear_away(&mut self) -> Result<()> {
+        self.tear_down().await;
+        if self.status == Status::Exited && self.record.host_config.auto_remove {
+            self.remove_quietly().await;
+        }
+        Ok(())
+    }
+
     /// An exit that nobody saw. A run that never began its process is a start that was cut off: it is undone.
     pub(crate) async fn exited_unseen(&mut self, number: u64, exit: Exit) -> Result<()> {
         self.has_run = true;
@@ -81,6 +90,14 @@ impl Owner {
         self.status = if self.record.runs > 0 { Status::Exited } else { Status::Created };
         self.publish();
         self.save().await
+    }
+
+    /// A start that was cut off before its record was written: what it made is taken away.
+    pub(crate) async fn undo_unwritten_start(&mut self) -> Result<()> {
+        if matches!(self.status, Status::Created | Status::Exited) {
+            self.tear_down().await;
+        }
+        Ok(())
     }
 
     /// The companion died while the container runs.

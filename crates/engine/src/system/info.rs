@@ -17,6 +17,9 @@ impl Engine {
         warnings.extend(parts.ports.store.warnings());
         warnings.extend(parts.ports.network.warnings());
         warnings.extend(parts.warnings.lock().clone());
+        // Damage that was met at the start is told by the store and kept by the engine.
+        let mut told = std::collections::HashSet::new();
+        warnings.retain(|text| told.insert(text.clone()));
         let versions = parts.ports.runtime.versions().await.unwrap_or_else(|error| {
             warnings.push(format!("WARNING: containerd does not answer: {error}"));
             Default::default()

@@ -53,6 +53,8 @@ impl From<io::Error> for Fault {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
                 Self::Damaged(error.to_string())
             }
+            // Something else lies where its folder should be.
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => Self::Damaged(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
     }
