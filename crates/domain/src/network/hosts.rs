@@ -13,12 +13,15 @@ const DEFAULT: &str = "127.0.0.1\tlocalhost\n\
 /// The default lines, the extra hosts (name, address), then the container itself at each of its addresses.
 pub fn render(hostname: &str, domainname: &str, addresses: &[IpAddr], extra: &[(String, String)]) -> String {
     let mut content = append(DEFAULT, extra);
+    // The domain may be a field of its own or the rest of the host's name; both names are wanted.
+    let full = if domainname.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domainname}") };
+    let names = match full.split_once('.') {
+        Some((bare, _)) => format!("{full} {bare}"),
+        None => full,
+    };
     for address in addresses {
         // Writing to a `String` cannot fail.
-        let _ = match domainname {
-            "" => writeln!(content, "{address}\t{hostname}"),
-            domain => writeln!(content, "{address}\t{hostname}.{domain} {hostname}"),
-        };
+        let _ = writeln!(content, "{address}\t{names}");
     }
     content
 }
@@ -45,5 +48,7 @@ mod tests {
         let content = render("web", "example.org", &["172.17.0.2".parse().expect("an address")], &extra);
         assert!(content.starts_with("127.0.0.1\tlocalhost\n"));
         assert!(content.ends_with("10.0.0.5\tdb\n172.17.0.2\tweb.example.org web\n"));
+        assert_eq!(content, render("web.example.org", "", &["172.17.0.2".parse().expect("an address")], &extra));
+        assert_eq!(content, render("web.example.org", "", &["172.17.0.2".parse().expect("an address")], &extra));
     }
 }

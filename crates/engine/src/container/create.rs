@@ -36,7 +36,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     let image = parts.catalog.for_container(&request.config.image, request.platform.as_ref()).await?;
     merge::merge(&mut request.config, &image.image.config.config)?;
     let id = ContainerId::random();
-    resolve_modes(parts, &mut request.host_config)?;
+    resolve_modes(parts, &mut request.host_config);
     let mut warnings =
         validate_and_default(&mut request.config, &mut request.host_config, &settings, &facts, request.api)?;
     if request.config.cmd.as_deref().unwrap_or_default().is_empty()
@@ -130,15 +130,14 @@ fn record(
     }
 }
 
-/// `container:<name>` becomes the id, and the other must be there.
-fn resolve_modes(parts: &Parts, host: &mut HostConfig) -> Result<()> {
+/// `container:<name>` becomes the id. One that is not there fails the start: a 404 of create is about the image, which
+/// clients then pull.
+fn resolve_modes(parts: &Parts, host: &mut HostConfig) {
     for mode in [&mut host.network_mode, &mut host.pid_mode, &mut host.ipc_mode] {
-        if let Some(other) = mounts::shared_with(mode) {
-            let other = parts.container(other)?;
+        if let Some(other) = mounts::shared_with(mode).and_then(|other| parts.container(other).ok()) {
             *mode = format!("container:{}", other.id);
         }
     }
-    Ok(())
 }
 
 fn hostname(id: &ContainerId, host: &HostConfig, of_host: &str) -> String {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gantry_domain::{
-    ContainerId, Error, Result,
+    ContainerId, Error, ErrorKind, Result,
     container::{
         ContainerRecord, HostConfig, MountPoint,
         validate::mounts::{inherit, parse_volumes_from},
@@ -26,7 +26,8 @@ pub(crate) fn with_inherited(parts: &Parts, host: &HostConfig, own: Vec<MountPoi
     let mut inherited = Vec::new();
     for spec in host.volumes_from.iter().flatten() {
         let (other, writable) = parse_volumes_from(spec)?;
-        let record = parts.container(other)?.snapshot().record;
+        let other = parts.container(other).map_err(|error| error.with_kind(ErrorKind::InvalidParameter))?;
+        let record = other.snapshot().record;
         inherited.extend(record.mounts.iter().cloned().map(|mut point| {
             point.rw &= writable;
             // It goes with the container it was made for.

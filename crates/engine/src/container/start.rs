@@ -259,7 +259,8 @@ impl Owner {
         self.publish();
         let message = error.message().to_owned();
         self.advance(|now| {
-            now.exits += 1;
+            // A run that never was has no exit: who waits for the next one goes on waiting, as under dockerd.
+            now.exits += u64::from(was_restarting);
             now.running = again;
             now.code = code;
             now.error = Some(message);
