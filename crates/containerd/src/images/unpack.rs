@@ -59,6 +59,12 @@ impl Unpacker {
                 image.layers.len()
             )));
         }
+        // Also where the snapshots are here already: the blobs of this image must be what its config lists, as far as they came just now.
+        for (layer, diff_id) in image.layers.iter().zip(diff_ids) {
+            if let Some(staged) = staged.get(&layer.digest) {
+                check_diff_id(staged.extracted.diff_id.as_ref().unwrap_or(&layer.digest), diff_id)?;
+            }
+        }
         let chain = chain_ids(diff_ids);
         let Some(top) = chain.last() else { return Ok(String::new()) };
         let mut next = chain.len();
@@ -93,10 +99,7 @@ impl Unpacker {
             Some(staged) => staged,
             None => self.stage(layer).await?,
         };
-        let found = staged.extracted.diff_id.as_ref().unwrap_or(&layer.digest);
-        if found != diff_id {
-            return Err(Error::invalid(format!("wrong diff id calculated on extraction: {found}, expected {diff_id}")));
-        }
+        check_diff_id(staged.extracted.diff_id.as_ref().unwrap_or(&layer.digest), diff_id)?;
         self.snapshots.adopt(staged, parent, chain).await
     }
 
@@ -135,4 +138,12 @@ impl Unpacker {
         }
         self.snapshots.commit(&key, chain).await
     }
+}
+
+/// The plain bytes of a layer have the digest that the image's config lists.
+fn check_diff_id(found: &Digest, listed: &Digest) -> Result<()> {
+    if found == listed {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("wrong diff id calculated on extraction: {found}, expected {listed}")))
 }
