@@ -7,8 +7,8 @@ mod prune;
 
 use std::collections::BTreeMap;
 
-pub(crate) use create::ensure;
-pub(crate) use delete::remove;
+pub(crate) use create::{Durable, ensure};
+pub(crate) use delete::{remove, take_away};
 
 /// `POST /volumes/create`.
 #[derive(Debug, Clone, Default)]

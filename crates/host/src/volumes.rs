@@ -96,7 +96,11 @@ fn found(root: &Path) -> io::Result<Vec<VolumeRecord>> {
         let folder = entry?.path();
         let read = fs::read(folder.join(RECORD)).and_then(|json| Ok(serde_json::from_slice::<VolumeRecord>(&json)?));
         match read {
-            Ok(record) if folder.file_name().is_some_and(|name| name == record.name.as_str()) => records.push(record),
+            Ok(mut record) if folder.file_name().is_some_and(|name| name == record.name.as_str()) => {
+                // Written before the folder was made, and the data root may have moved since.
+                record.mountpoint = folder.join(DATA).to_string_lossy().into_owned();
+                records.push(record);
+            }
             Ok(record) => {
                 tracing::warn!(folder = %folder.display(), name = record.name, "a volume's record is another's")
             }

@@ -94,7 +94,9 @@ async fn make(parts: &Parts, record: &mut ContainerRecord) -> Result<()> {
     super::files::create_in_containerd(parts, record).await?;
     mounts::copy_up(parts, record).await?;
     record.generation = 1;
-    parts.ports.store.commit(vec![Write::Container(Box::new(record.clone()))]).await
+    let mut writes = mounts::anonymous_volumes(parts, record);
+    writes.push(Write::Container(Box::new(record.clone())));
+    parts.ports.store.commit(writes).await
 }
 
 fn record(

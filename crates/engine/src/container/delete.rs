@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use gantry_domain::{Error, Result, container::Status, ports::Write};
+use gantry_domain::{Error, Result, container::Status, ports::Write, volume::VolumeRecord};
 
 use super::{ContainerDelete, kill::kill_and_wait, owner::Owner};
 use crate::{
@@ -68,7 +68,13 @@ impl Owner {
         self.publish();
         let id = self.record.id.clone();
         let store = self.parts.ports.store.clone();
-        if let Err(error) = store.commit(vec![Write::ContainerTombstone { id: id.clone() }]).await {
+        // Decided in one write with the container's end, and claimed no more: nobody takes a volume that is going.
+        let doomed = if volumes { self.unclaim_anonymous_volumes() } else { Vec::new() };
+        let mut writes = vec![Write::ContainerTombstone { id: id.clone() }];
+        writes.extend(doomed.iter().map(|volume| Write::VolumeTombstone { name: volume.name.clone() }));
+        if let Err(error) = store.commit(writes).await {
+            let back = doomed.into_iter().map(|volume| (volume.name.clone(), volume));
+            self.parts.claims.lock().volumes.extend(back);
             self.status = before;
             self.publish();
             return Err(error);
@@ -87,8 +93,10 @@ impl Owner {
             return taken.map_err(|error| error.context(format!("cannot remove container \"/{}\"", self.record.name)));
         }
         self.parts.claims.lock().release(&id);
-        if volumes {
-            self.remove_anonymous_volumes().await;
+        for volume in &doomed {
+            if let Err(error) = crate::volume::take_away(&self.parts, volume).await {
+                tracing::warn!(container = %id, volume = %volume.name, %error, "left for the next start");
+            }
         }
         // Not waited for: a tombstone that is found again has nothing left to do.
         tokio::spawn(async move {
@@ -119,14 +127,15 @@ impl Owner {
         container.and(files)
     }
 
-    async fn remove_anonymous_volumes(&self) {
-        for point in self.record.mounts.iter().filter(|point| point.anonymous) {
-            if !self.parts.claims.lock().volume_users(&point.name).is_empty() {
-                continue;
-            }
-            if let Err(error) = crate::volume::remove(&self.parts, &point.name).await {
-                tracing::warn!(container = %self.record.id, volume = %point.name, %error, "an anonymous volume is left");
-            }
-        }
+    /// Anonymous volumes that no other container has.
+    fn unclaim_anonymous_volumes(&self) -> Vec<VolumeRecord> {
+        let mut claims = self.parts.claims.lock();
+        let points = self.record.mounts.iter().filter(|point| point.anonymous);
+        points
+            .filter_map(|point| {
+                let alone = claims.volume_users(&point.name).iter().all(|user| *user == self.record.id);
+                if alone { claims.volumes.remove(&point.name) } else { None }
+            })
+            .collect()
     }
 }

@@ -10,11 +10,14 @@ use gantry_domain::{
     },
     event::{Event, EventType},
     id::random_hex,
-    ports::RootRef,
+    ports::{RootRef, Write},
     volume::{ANONYMOUS_LABEL, VolumeRecord},
 };
 
-use crate::{parts::Parts, volume::VolumeCreate};
+use crate::{
+    parts::Parts,
+    volume::{Durable, VolumeCreate},
+};
 
 /// The other container of a `container:<id>` mode.
 pub(crate) fn shared_with(mode: &str) -> Option<&str> {
@@ -86,13 +89,21 @@ async fn volume_source(parts: &Parts, id: &ContainerId, point: &mut MountPoint) 
         options: Some(driver.options).filter(|options| !options.is_empty()),
         labels: Some(labels).filter(|labels| !labels.is_empty()),
     };
-    let volume = crate::volume::ensure(parts, create, Some(id)).await?;
+    let durable = if point.anonymous { Durable::WithItsContainer } else { Durable::Now };
+    let volume = crate::volume::ensure(parts, create, Some(id), durable).await?;
     point.source.clone_from(&volume.mountpoint);
     point.driver = volume.driver;
     if options.subpath.is_empty() {
         return Ok(());
     }
     Err(Error::not_implemented("VolumeOptions.Subpath is not implemented by gantry yet"))
+}
+
+/// The volumes that were made for this container alone, to be written with it.
+pub(crate) fn anonymous_volumes(parts: &Parts, record: &ContainerRecord) -> Vec<Write> {
+    let claims = parts.claims.lock();
+    let points = record.mounts.iter().filter(|point| point.anonymous);
+    points.filter_map(|point| claims.volumes.get(&point.name)).cloned().map(Write::Volume).collect()
 }
 
 /// Fills empty volumes from the image.

@@ -24,12 +24,25 @@ impl Engine {
             request.labels.get_or_insert_default().insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
         let parts = self.parts.clone();
-        detached(async move { ensure(&parts, request, None).await }).await
+        detached(async move { ensure(&parts, request, None, Durable::Now).await }).await
     }
 }
 
+/// When a new volume's record is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durable {
+    Now,
+    /// By the caller, in one write with the container that it is made for: neither is left without the other.
+    WithItsContainer,
+}
+
 /// The volume of this name, made if it is not there; `user` claims it in the same step.
-pub(crate) async fn ensure(parts: &Parts, request: VolumeCreate, user: Option<&ContainerId>) -> Result<VolumeRecord> {
+pub(crate) async fn ensure(
+    parts: &Parts,
+    request: VolumeCreate,
+    user: Option<&ContainerId>,
+    durable: Durable,
+) -> Result<VolumeRecord> {
     check_name(&request.name)?;
     let driver = if request.driver.is_empty() { "local".to_owned() } else { request.driver };
     if driver != "local" {
@@ -54,7 +67,10 @@ pub(crate) async fn ensure(parts: &Parts, request: VolumeCreate, user: Option<&C
     };
     let made = async {
         volume.mountpoint = parts.ports.volumes.create(&volume).await?.to_string_lossy().into_owned();
-        parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await
+        match durable {
+            Durable::Now => parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await,
+            Durable::WithItsContainer => Ok(()),
+        }
     };
     if let Err(error) = made.await {
         let undone = parts.ports.volumes.remove(&volume.name).await;

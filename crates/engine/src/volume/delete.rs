@@ -1,6 +1,6 @@
 //! `DELETE /volumes/{name}`.
 
-use gantry_domain::{Error, Result, ports::Write};
+use gantry_domain::{Error, Result, ports::Write, volume::VolumeRecord};
 
 use crate::{
     Engine,
@@ -37,8 +37,13 @@ pub(crate) async fn remove(parts: &Parts, name: &str) -> Result<()> {
         parts.claims.lock().volumes.insert(name.to_owned(), volume);
         return Err(error);
     }
-    parts.ports.volumes.remove(name).await?;
-    parts.ports.store.commit(vec![Write::VolumeGone { name: name.to_owned() }]).await?;
-    super::create::publish(parts, &volume, "destroy");
+    take_away(parts, &volume).await
+}
+
+/// Removes a volume whose tombstone is written and which is claimed no more.
+pub(crate) async fn take_away(parts: &Parts, volume: &VolumeRecord) -> Result<()> {
+    parts.ports.volumes.remove(&volume.name).await?;
+    parts.ports.store.commit(vec![Write::VolumeGone { name: volume.name.clone() }]).await?;
+    super::create::publish(parts, volume, "destroy");
     Ok(())
 }
