@@ -33,6 +33,8 @@ from client import Client  # noqa: E402
 
 def main():
     arguments = parse()
+    # An end from outside cleans up too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Gantryd() as gantryd:
         engines = [Client("gantryd", gantryd.socket)]
         with Dockerd(arguments.dockerd) as dockerd:

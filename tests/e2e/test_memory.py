@@ -29,9 +29,17 @@ def test_idle_gantryd_and_netd_keep_at_most_24_mib_of_their_own(fresh):
 @pytest.mark.skipif(not RELEASE, reason="needs a release build in GANTRY_BIN: pages of the binary count")
 def test_idle_gantryd_and_netd_are_resident_with_at_most_24_mib(fresh):
     engine = fresh()
-    whole = resident_kib(engine, "gantryd") + resident_kib(engine, "gantry-netd")
-    assert len(whole) == 2
-    assert sum(whole) <= 24 * MIB, whole
+    whole = []
+
+    def small():
+        whole[:] = resident_kib(engine, "gantryd") + resident_kib(engine, "gantry-netd")
+        return len(whole) == 2 and sum(whole) <= 24 * MIB
+
+    try:
+        # The load of the image has just ended: its threads and buffers go within seconds.
+        wait_until(small, 20, "an idle engine", every=0.25)
+    finally:
+        print(f"gantryd and gantry-netd: {whole} KiB")
 
 
 def test_a_companion_keeps_at_most_one_and_a_half_mib_of_its_own(fresh):
