@@ -74,7 +74,7 @@ impl Host {
     }
 
     fn judge(&mut self, insecure: &[String]) {
-        if insecure.iter().any(|entry| *entry == self.authority) {
+        if insecure.contains(&self.authority) {
             self.insecure = true;
             return;
         }
