@@ -102,21 +102,23 @@ impl Engine {
         });
         let until = query.until;
         let filters = query.filters;
+        // Only what is yet to come is cut at its time: the past is told in full, however late the client reads.
         let all = stream::iter(past)
-            .chain(live)
+            .chain(end_at(live, until))
             .take_while(move |event| std::future::ready(until.is_none_or(|until| event.at <= until)))
             .filter(move |event| std::future::ready(matches(&filters, event)))
             .map(|event| event.as_ref().clone());
-        Ok(end_at(all, until))
+        Ok(Box::pin(all))
     }
 }
 
 /// Seconds and nanoseconds as dockerd prints them in its text.
 fn in_seconds(at: Timestamp) -> String {
-    format!("{}.{:09}", at.as_second(), at.subsec_nanosecond())
+    let text = format!("{}.{:09}", at.as_second(), at.subsec_nanosecond());
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn end_at(events: impl Stream<Item = Event> + Send + 'static, until: Option<Timestamp>) -> BoxStream<Event> {
+fn end_at<T: 'static>(events: impl Stream<Item = T> + Send + 'static, until: Option<Timestamp>) -> BoxStream<T> {
     let Some(until) = until else { return Box::pin(events) };
     let left = until.duration_since(Timestamp::now());
     let left = std::time::Duration::try_from(left).unwrap_or_default();

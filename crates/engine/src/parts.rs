@@ -156,6 +156,8 @@ pub(crate) async fn detached<T: Send + 'static>(work: impl Future<Output = Resul
 pub(crate) async fn within<T>(limit: Duration, what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
     match tokio::time::timeout(limit, step).await {
         Ok(done) => done,
-        Err(_) => Err(gantry_domain::Error::system(format!("{what} did not end within {} seconds", limit.as_secs()))),
+        Err(_) => {
+            Err(gantry_domain::Error::cancelled(format!("{what} did not end within {} seconds", limit.as_secs())))
+        }
     }
 }

@@ -265,7 +265,11 @@ pub fn inspect(details: &ContainerDetails) -> ContainerInspect {
         resolv_conf_path: details.resolv_conf_path.clone(),
         hostname_path: details.hostname_path.clone(),
         hosts_path: details.hosts_path.clone(),
-        log_path: record.log_path.clone(),
+        // dockerd shows the file of json-file alone: the others' format is nobody's interface.
+        log_path: match record.host_config.log_config.driver.as_str() {
+            "json-file" => record.log_path.clone(),
+            _ => String::new(),
+        },
         name: format!("/{}", record.name),
         restart_count: record.restart_count,
         driver: record.driver.clone(),

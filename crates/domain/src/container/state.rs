@@ -108,10 +108,10 @@ impl Snapshot {
         match self.status {
             Status::Running => Ok(()),
             Status::Paused => {
-                Err(Error::conflict(format!("container {id} is paused, unpause the container before exec")))
+                Err(Error::conflict(format!("Container {id} is paused, unpause the container before exec")))
             }
             Status::Restarting => {
-                Err(Error::conflict(format!("container {id} is restarting, wait until the container is running")))
+                Err(Error::conflict(format!("Container {id} is restarting, wait until the container is running")))
             }
             _ => Err(self.not_running()),
         }

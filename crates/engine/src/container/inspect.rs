@@ -13,7 +13,9 @@ use crate::{Engine, parts::Parts};
 impl Engine {
     pub async fn container_inspect(&self, name: &str, size: bool) -> Result<ContainerDetails> {
         let handle = self.parts.container(name)?;
-        let mut details = details(&self.parts, handle.snapshot());
+        let mut snapshot = handle.snapshot();
+        snapshot.execs = self.parts.execs.running(&snapshot.record.id).into();
+        let mut details = details(&self.parts, snapshot);
         if size {
             add_sizes(&self.parts, &mut details).await?;
         }

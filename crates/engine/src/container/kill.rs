@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use gantry_domain::{Error, Result, container::Status, signal};
+use gantry_domain::{Error, ErrorKind, Result, container::Status, ports::TaskStatus, signal};
 
 use super::owner::{Handle, Owner};
 use crate::{
@@ -38,10 +38,16 @@ impl Engine {
 pub(crate) async fn kill_and_wait(handle: &Handle) -> Result<()> {
     let mut progress = handle.progress();
     let before = progress.borrow_and_update().exits;
-    handle.run(|owner| owner.signal(signal::SIGKILL).boxed()).await?;
-    let over = progress.wait_for(|now| now.exits > before || !now.running);
-    if tokio::time::timeout(KILL_GRACE, over).await.is_ok() {
-        return Ok(());
+    match handle.run(|owner| owner.signal(signal::SIGKILL).boxed()).await {
+        Ok(()) => {
+            let over = progress.wait_for(|now| now.exits > before || !now.running);
+            if tokio::time::timeout(KILL_GRACE, over).await.is_ok() {
+                return Ok(());
+            }
+        }
+        // The shim did not even take the signal: waiting for an exit would be in vain.
+        Err(error) if error.kind() == ErrorKind::Cancelled => {}
+        other => return other,
     }
     handle.run(|owner| owner.abandon().boxed()).await
 }
@@ -58,7 +64,7 @@ impl Owner {
         self.note_stop_request(number);
         if self.status == Status::Paused {
             self.send(number).await?;
-            self.parts.ports.runtime.resume(self.id()).await?;
+            self.thaw().await?;
             self.status = Status::Running;
         } else {
             self.send(number).await?;
@@ -66,6 +72,21 @@ impl Owner {
         self.publish();
         self.event("kill", &[("signal", number_text)]);
         Ok(())
+    }
+
+    /// Lets a paused container go on, so that it can take its signal. SIGKILL may have thawed or ended it already.
+    async fn thaw(&self) -> Result<()> {
+        let runtime = &self.parts.ports.runtime;
+        let resumed = within(SIGNAL_LIMIT, "resuming the container", runtime.resume(self.id())).await;
+        let Err(error) = resumed else { return Ok(()) };
+        if error.message().contains("not paused") {
+            return Ok(());
+        }
+        match runtime.task(self.id()).await {
+            Ok(Some(task)) if task.status == TaskStatus::Paused => Err(error),
+            Ok(_) => Ok(()),
+            Err(_) => Err(error),
+        }
     }
 
     async fn send(&self, number: u32) -> Result<()> {

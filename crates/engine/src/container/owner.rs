@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use gantry_domain::{
-    ContainerId, Error, ExecId, Result,
+    ContainerId, Error, Result,
     container::{ContainerRecord, Snapshot, Status},
     event::{Event, EventType},
     ports::Write,
@@ -92,7 +92,6 @@ pub(crate) struct Owner {
     pub record: ContainerRecord,
     pub status: Status,
     pub pid: u32,
-    pub execs: Vec<ExecId>,
     /// What containerd was last told, to write only what changed.
     pub spec: Option<bytes::Bytes>,
     /// Clients that attached before the start.
@@ -132,7 +131,6 @@ impl Owner {
             record,
             status,
             pid,
-            execs: Vec::new(),
             spec: None,
             pending: Vec::new(),
             supervisor: None,
@@ -172,7 +170,7 @@ impl Owner {
             status: self.status,
             pid: self.pid,
             health: None,
-            execs: Arc::from(self.execs.clone()),
+            execs: Arc::from(Vec::new()),
         };
     }
 

@@ -111,6 +111,13 @@ impl ExecTable {
         }
     }
 
+    /// Those of a container that run now, for `ExecIDs`.
+    pub fn running(&self, container: &ContainerId) -> Vec<ExecId> {
+        let execs = self.execs.lock();
+        let of_container = execs.values().filter(|exec| exec.container == *container);
+        of_container.filter(|exec| matches!(exec.phase(), Phase::Running { .. })).map(|exec| exec.id.clone()).collect()
+    }
+
     pub fn container_removed(&self, container: &ContainerId) {
         self.execs.lock().retain(|_, exec| exec.container != *container);
     }

@@ -66,15 +66,16 @@ fn check_users(parts: &Parts, target: &Descriptor, shown: &str, force: bool, by_
         let containers = parts.containers.read();
         containers.get(id).is_some_and(|handle| handle.snapshot().status.is_running())
     };
+    // By its last name dockerd refuses first for any container, and knows of the running ones only when forced.
+    if let Some(user) = users.first().filter(|_| !force && by_name) {
+        let why = format!("container {} is using its referenced image {}", user.short(), target.digest.short());
+        return Err(conflict(shown, "must be forced", &why));
+    }
     if let Some(user) = users.iter().find(|id| running(id)) {
         let why = format!("image is being used by running container {}", user.short());
         return Err(conflict(shown, "cannot be forced", &why));
     }
     match users.first() {
-        Some(user) if !force && by_name => {
-            let why = format!("container {} is using its referenced image {}", user.short(), target.digest.short());
-            Err(conflict(shown, "must be forced", &why))
-        }
         Some(user) if !force => Err(conflict(
             shown,
             "must be forced",

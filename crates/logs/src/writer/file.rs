@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -29,8 +29,11 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// The file, and the time of its last entry.
+    /// The file, and the time of its last entry. Its folder is made where nothing else needed it before.
     pub(super) fn open(options: &Options, compressor: Box<dyn Compressor>) -> io::Result<(Self, Option<i64>)> {
+        if let Some(folder) = options.path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o710).create(folder)?;
+        }
         let file = open(&options.path)?;
         let (size, last) = ends::whole_end(&file, options.format)?;
         if size < file.metadata()?.size() {
