@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 
+import pytest
 from daemon_process import Variant, leave
 from harness import wait_until
 
@@ -67,12 +68,23 @@ def test_a_second_sigterm_ends_at_once(fresh):
     assert engine.process.wait(3) == 0
 
 
-def host_with_run_levels(engine, argv):
-    """A host whose init keeps utmp: /run is a folder of the test's, in gantryd's mount namespace."""
-    run = engine.root / "hostrun"
-    run.mkdir(exist_ok=True)
-    script = 'mount --bind "$0" /run && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, str(run), *argv]
+@pytest.fixture
+def hosted():
+    """An engine on a host whose init keeps utmp: in a mount namespace, where /run is a folder of the test's."""
+    engine = Variant(change=lambda engine, argv: ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--", *argv])
+    folder = engine.root / "hostrun"
+    folder.mkdir()
+    script = 'mount --bind "$0" /run && echo made && exec sleep 3600'
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, str(folder)], stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout.readline() == b"made\n"
+        yield engine.start().load_busybox()
+    finally:
+        engine.close()
+        holder.kill()
+        holder.wait()
 
 
 def go_to_run_level(engine, level):
@@ -81,10 +93,8 @@ def go_to_run_level(engine, level):
     (engine.root / "hostrun" / "utmp").write_bytes(record.ljust(384, b"\0"))
 
 
-def test_when_the_host_goes_down_containers_are_stopped_first(request):
-    engine = Variant(change=host_with_run_levels)
-    request.addfinalizer(engine.close)
-    engine.start().load_busybox()
+def test_when_the_host_goes_down_containers_are_stopped_first(hosted):
+    engine = hosted
     polite = "trap 'echo asked; exit 7' USR1; echo ready; while :; do sleep 0.1; done"
     stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     engine.docker("run", "-d", "--name", "polite", "--stop-signal", "USR1", "busybox", "sh", "-c", polite)
@@ -111,10 +121,8 @@ def test_when_the_host_goes_down_containers_are_stopped_first(request):
     wait_until(lambda: engine.inspect("always")["State"]["Running"], what="the start of what always runs")
 
 
-def test_sigterm_in_run_level_five_leaves_containers(request):
-    engine = Variant(change=host_with_run_levels)
-    request.addfinalizer(engine.close)
-    engine.start().load_busybox()
+def test_sigterm_in_run_level_five_leaves_containers(hosted):
+    engine = hosted
     engine.docker("run", "-d", "--name", "one", "busybox", "sleep", "600")
     pid = engine.inspect("one")["State"]["Pid"]
     go_to_run_level(engine, "5")
