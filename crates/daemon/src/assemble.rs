@@ -23,7 +23,7 @@ use gantry_registry::{Registries, RegistryConfig};
 use gantry_store::RecordStore;
 use tokio::task::JoinHandle;
 
-pub use sockets::KeptSockets;
+pub use sockets::{KeptSockets, left_with_netd};
 
 use crate::config::{Config, shown};
 

@@ -13,7 +13,7 @@ mod unix;
 
 pub use accept::{Door, Serve, accept};
 pub use address::Address;
-pub use bind::{Group, Listener, Socket, adopt, bind};
+pub use bind::{Group, Listener, Socket, admit, adopt, bind, check_free};
 pub use stream::Stream;
 pub use systemd::Inherited;
 pub use tls::acceptor;

@@ -116,6 +116,9 @@ impl Daemon {
         let _pid = PidFile::write(&config.pidfile).map_err(|text| anyhow!(text))?;
 
         let door = door(&config)?;
+        let ours = assemble::left_with_netd(&exec_root);
+        let others = config.hosts.iter().filter(|address| !ours(address));
+        listen::check_free(others).await.map_err(|text| anyhow!(text))?;
         let parts = tokio::select! {
             parts = assemble::assemble(&config) => parts?,
             reload = signals.next() => return Err(anyhow!(if reload { "SIGHUP before the start was done" } else { "ended before the start was done" })),
@@ -140,7 +143,10 @@ impl Daemon {
         let kept = self.parts.sockets(&self.config.settings.exec_root);
         for address in &self.config.hosts {
             match kept.take(address).await {
-                Some(listener) => listeners.push(listener),
+                Some(listener) => {
+                    listen::admit(&listener, group).map_err(|text| anyhow!(text))?;
+                    listeners.push(listener);
+                }
                 None => listeners.extend(listen::bind(address, group, inherited).await.map_err(|text| anyhow!(text))?),
             }
         }

@@ -21,7 +21,7 @@ pub struct KeptSockets {
 
 impl KeptSockets {
     pub fn new(network: Arc<KernelNetwork>, exec_root: impl AsRef<Path>) -> Self {
-        Self { network, list: exec_root.as_ref().join("api-sockets") }
+        Self { network, list: list(exec_root.as_ref()) }
     }
 
     /// The socket that an earlier gantryd left for this address, where it still leads to us.
@@ -73,6 +73,16 @@ impl KeptSockets {
             tracing::warn!(%error, "the list of kept sockets");
         }
     }
+}
+
+/// Whether an earlier gantryd left an address's socket with netd: then it is ours that answers there, or will.
+pub fn left_with_netd(exec_root: &Path) -> impl Fn(&Address) -> bool {
+    let names = fs::read_to_string(list(exec_root)).unwrap_or_default();
+    move |address| names.lines().any(|left| left == name(address))
+}
+
+fn list(exec_root: &Path) -> PathBuf {
+    exec_root.join("api-sockets")
 }
 
 fn name(address: &Address) -> String {

@@ -39,6 +39,24 @@ pub async fn bind(address: &Address, group: Option<u32>, inherited: &mut Inherit
     Ok(sockets.into_iter().map(|socket| Listener { address: address.clone(), socket }).collect())
 }
 
+/// Whether these addresses can be bound, as far as that can be told without binding them.
+pub async fn check_free(addresses: impl Iterator<Item = &Address>) -> Result<(), String> {
+    for address in addresses {
+        if let Address::Unix(path) = address {
+            unix::check_free(path).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A unix socket that was bound earlier is for whom the configuration says now.
+pub fn admit(listener: &Listener, group: Option<u32>) -> Result<(), String> {
+    match &listener.address {
+        Address::Unix(path) => unix::admit(path, group),
+        Address::Tcp { .. } | Address::Fd(_) => Ok(()),
+    }
+}
+
 /// Takes a listening socket that somebody else bound: the service manager, or gantry-netd for an earlier gantryd.
 pub fn adopt(socket: OwnedFd) -> Result<Socket, String> {
     match sockopt::socket_domain(socket.as_fd()) {

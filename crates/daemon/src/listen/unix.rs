@@ -31,23 +31,39 @@ pub async fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener, Strin
     match look(path).await.map_err(|error| failed("look at", &error))? {
         Found::Nothing => {}
         Found::Stale => std::fs::remove_file(path).map_err(|error| failed("remove the stale socket", &error))?,
-        Found::Taken(who) => {
-            return Err(format!(
-                "{} answers on unix://{}; stop it, or give gantryd another socket with -H, as in \
-                 -H unix:///run/gantry/gantry.sock",
-                who.map_or_else(|| "another program".to_owned(), |who| format!("another engine ({who})")),
-                path.display()
-            ));
-        }
+        Found::Taken(who) => return Err(taken(path, who)),
     }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| failed("mkdir for", &error))?;
     }
     // Until the next two lines nobody but root can connect: the process's mask takes the right to write away.
     let listener = UnixListener::bind(path).map_err(|error| failed("bind", &error))?;
-    std::os::unix::fs::chown(path, None, group).map_err(|error| failed("chown", &error))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| failed("chmod", &error))?;
+    admit(path, group)?;
     Ok(listener)
+}
+
+/// Lets root and the group connect, and nobody else.
+pub fn admit(path: &Path, group: Option<u32>) -> Result<(), String> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", path.display());
+    std::os::unix::fs::chown(path, None, Some(group.unwrap_or(0))).map_err(|error| failed("chown", &error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| failed("chmod", &error))
+}
+
+/// Whether somebody else answers at the path: asked before anything is started that would have to be ended again.
+pub async fn check_free(path: &Path) -> Result<(), String> {
+    match look(path).await.map_err(|error| format!("look at {}: {error}", path.display()))? {
+        Found::Taken(who) => Err(taken(path, who)),
+        Found::Nothing | Found::Stale => Ok(()),
+    }
+}
+
+fn taken(path: &Path, who: Option<String>) -> String {
+    format!(
+        "{} answers on unix://{}; stop it, or give gantryd another socket with -H, as in \
+         -H unix:///run/gantry/gantry.sock",
+        who.map_or_else(|| "another program".to_owned(), |who| format!("another engine ({who})")),
+        path.display()
+    )
 }
 
 async fn look(path: &Path) -> io::Result<Found> {
