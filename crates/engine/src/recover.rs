@@ -168,7 +168,8 @@ impl Engine {
             }
         }
         if taken > 0 {
-            self.parts.warn(format!("WARNING: the records of {taken} container(s) were lost and taken from containerd"));
+            self.parts
+                .warn(format!("WARNING: the records of {taken} container(s) were lost and taken from containerd"));
         }
     }
 

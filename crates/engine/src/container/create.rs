@@ -45,7 +45,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
         return Err(Error::invalid("no command specified"));
     }
     if request.config.hostname.is_empty() {
-        request.config.hostname = hostname(&id, &request.host_config, &facts.hostname);
+        request.config.hostname = hostname(parts, &id, &request.host_config, &facts.hostname);
     }
     warnings.extend(super::unbuilt::check(&request.config, &request.host_config)?);
     warnings.extend(image.warning.clone());
@@ -142,11 +142,13 @@ fn resolve_modes(parts: &Parts, host: &mut HostConfig) {
     }
 }
 
-fn hostname(id: &ContainerId, host: &HostConfig, of_host: &str) -> String {
+/// The container's own; that of the host or of the container whose network it shares where it does.
+fn hostname(parts: &Parts, id: &ContainerId, host: &HostConfig, of_host: &str) -> String {
     if host.network_mode == "host" || host.uts_mode == "host" {
         of_host.to_owned()
-    } else if mounts::shared_with(&host.network_mode).is_some() {
-        String::new()
+    } else if let Some(other) = mounts::shared_with(&host.network_mode) {
+        // One that is not there fails the start.
+        parts.container(other).map(|other| other.snapshot().record.config.hostname.clone()).unwrap_or_default()
     } else {
         id.short().to_owned()
     }

@@ -84,6 +84,7 @@ impl Owner {
         }
         if self.has_run {
             self.tear_down().await;
+            self.unmount(&doomed).await;
         }
         let taken = self.take_away().await;
         if taken.is_err() {
@@ -125,6 +126,15 @@ impl Owner {
             within(STEP_LIMIT, "removing the container's files", ports.files.remove(id)),
         );
         container.and(files)
+    }
+
+    /// Volumes that are claimed no more, and so are no part of the tear-down.
+    async fn unmount(&self, volumes: &[VolumeRecord]) {
+        for volume in volumes {
+            if let Err(error) = self.parts.ports.volumes.unmount(volume, &self.record.id).await {
+                tracing::warn!(container = %self.record.id, volume = %volume.name, %error, "a volume is left mounted");
+            }
+        }
     }
 
     /// Anonymous volumes that no other container has.

@@ -81,7 +81,11 @@ impl Engine {
         let mut networks = BTreeSet::new();
         for name in filters.values("network") {
             let claims = self.parts.claims.lock();
-            networks.insert(claims.network(name).map_or_else(|_| name.to_owned(), |network| network.id.to_string()));
+            networks.insert(name.to_owned());
+            // By name a container that does not run is found, by id one that does.
+            if let Ok(network) = claims.network(name) {
+                networks.extend([network.id.to_string(), network.name.clone()]);
+            }
         }
         let ports = |key: &str| filters.values(key).map(parse_port).collect::<Result<Vec<_>>>();
         let stopped_too = request.all

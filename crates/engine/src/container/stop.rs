@@ -40,9 +40,10 @@ pub(crate) async fn stop(handle: &Arc<Handle>, signal: Option<u32>, timeout: Opt
     let mut seconds = timeout.or(record.config.stop_timeout).unwrap_or(DEFAULT_TIMEOUT);
     let mut progress = handle.progress();
     let before = progress.borrow_and_update().exits;
-    if handle.snapshot().status == Status::Restarting {
-        handle.run(|owner| owner.cancel_restart().boxed()).await?;
-    } else {
+    // The back-off may end between the look and the word: then there is a process to signal.
+    let in_backoff = handle.snapshot().status == Status::Restarting;
+    let cancelled = in_backoff && handle.run(|owner| owner.cancel_restart().boxed()).await.is_ok();
+    if !cancelled && handle.snapshot().status.is_running() {
         if let Err(error) = handle.run(move |owner| owner.stop_signal(signal).boxed()).await {
             tracing::debug!(container = %record.id, %error, "the stop signal was not sent");
             seconds = if seconds < 0 { UNSENT_TIMEOUT } else { seconds.min(UNSENT_TIMEOUT) };
