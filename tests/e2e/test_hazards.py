@@ -122,6 +122,15 @@ def containerd_pid(engine):
     return int((engine.exec_root / "containerd" / "containerd.pid").read_text().split()[0])
 
 
+def killed(pid):
+    """Whether there was such a process: between a death and the next start the file names the dead one."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        return True
+    except ProcessLookupError:
+        return False
+
+
 @pytest.mark.parametrize("what", ["create", "load"])
 def test_containerd_killed_in_the_middle_leaves_it_whole_or_gone(fresh, what):
     engine = fresh()
@@ -141,7 +150,7 @@ def test_containerd_killed_in_the_middle_leaves_it_whole_or_gone(fresh, what):
     try:
         for times in range(2):
             wait_until(lambda: len(done) >= 4 + 8 * times or not worker.is_alive(), 60, "some work")
-            os.kill(containerd_pid(engine), signal.SIGKILL)
+            wait_until(lambda: killed(containerd_pid(engine)), 30, "a containerd to kill")
     finally:
         worker.join(120)
     assert not worker.is_alive() and len(done) == 30

@@ -113,8 +113,11 @@ pub fn refuse(error: Error) -> Response {
     response
 }
 
+/// How long a client may take to see that the output has ended.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+
 async fn run(peer: Peer, session: Session) {
-    let (reader, mut writer) = tokio::io::split(peer.stream);
+    let (mut reader, mut writer) = tokio::io::split(peer.stream);
     let Session { framed, streams } = session;
     let streams = streams.await.unwrap_or_else(|error| Streams::complaint(&error));
     let Streams { output, stdin, detach, on_detach } = streams;
@@ -122,7 +125,7 @@ async fn run(peer: Peer, session: Session) {
         // Output first: what the process wrote before the client left is still sent.
         biased;
         end = copy_output(output, &mut writer, framed) => end,
-        end = copy_input(reader, stdin, detach, &*peer.hung_up) => end,
+        end = copy_input(&mut reader, stdin, detach, &*peer.hung_up) => end,
     };
     match outcome {
         End::Detached => on_detach(),
@@ -132,6 +135,8 @@ async fn run(peer: Peer, session: Session) {
     if let Err(error) = writer.shutdown().await {
         tracing::debug!(%error, "attached client went before its stream was closed");
     }
+    // Closing on input that was not read would reset the connection, and the client would lose the end of the output.
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut reader, &mut tokio::io::sink())).await;
 }
 
 enum End {
@@ -176,7 +181,7 @@ async fn copy_output(
 
 /// Ends only when the client detached or is gone; the end of its input alone leaves the output going.
 async fn copy_input(
-    mut reader: ReadHalf<Box<dyn ClientStream>>,
+    reader: &mut ReadHalf<Box<dyn ClientStream>>,
     mut stdin: Option<ByteSink>,
     mut detach: Option<Detector>,
     hung_up: &(dyn Fn() -> bool + Send + Sync),

@@ -51,12 +51,12 @@ fn read(path: &Path) -> String {
 
 /// The last run level in a utmp file.
 fn run_level(utmp: &[u8]) -> Option<char> {
-    let levels = utmp.chunks_exact(UTMP_RECORD).filter_map(|record| {
+    let mut levels = utmp.chunks_exact(UTMP_RECORD).filter_map(|record| {
         let kind = i16::from_ne_bytes(record.get(0..2)?.try_into().ok()?);
         let level = record.get(4).copied()?;
         (kind == RUN_LEVEL).then_some(char::from(level))
     });
-    levels.last()
+    levels.next_back()
 }
 
 async fn systemd_is_stopping() -> bool {

@@ -73,7 +73,7 @@ pub fn make_folder(path: &Path) -> Result<(), String> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
     }
-    match std::fs::DirBuilder::new().mode(0o711).create(path) {
+    match std::fs::DirBuilder::new().mode(0o710).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(format!("mkdir {}: {error}", path.display()))
         }

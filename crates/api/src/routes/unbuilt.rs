@@ -20,7 +20,6 @@ pub fn routes() -> Vec<Route> {
         not_built(Route::get, "/containers/{id}/archive", "ContainerArchive"),
         not_built(Route::put, "/containers/{id}/archive", "PutContainerArchive"),
         not_built(Route::post, "/build", "ImageBuild"),
-        not_built(Route::post, "/build/prune", "BuildPrune"),
         not_built(Route::post, "/build/cancel", "BuildCancel"),
         not_built(Route::post, "/images/{name}/push", "ImagePush"),
         not_built(Route::get, "/images/search", "ImageSearch"),

@@ -68,8 +68,8 @@ impl Layout {
     /// Makes the folders (0711 lets containerd's state be reached, 0700 would break user namespaces) and writes the
     /// configuration.
     pub(super) fn write(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(self.run())?;
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(self.data_root.join("containerd"))?;
+        fs::DirBuilder::new().recursive(true).mode(0o710).create(self.run())?;
+        fs::DirBuilder::new().recursive(true).mode(0o710).create(self.data_root.join("containerd"))?;
         let mut file = fs::OpenOptions::new();
         let file = file.write(true).create(true).truncate(true).mode(0o600).open(self.config())?;
         io::Write::write_all(&mut &file, self.toml().as_bytes())

@@ -166,7 +166,17 @@ impl Owner {
             runtime: self.record.host_config.runtime.clone(),
             console_size: console_size(self.record.host_config.console_size),
         };
-        within(TASK_LIMIT, "creating the task", self.parts.ports.runtime.create_task(&setup)).await
+        let create = || within(TASK_LIMIT, "creating the task", self.parts.ports.runtime.create_task(&setup));
+        match create().await {
+            // What an earlier gantryd left of a run that is over: it is in the way, and nobody's any more.
+            Err(error) if error.is_conflict() => {
+                if self.parts.ports.runtime.delete_task(&self.record.id, None).await.is_err() {
+                    self.parts.ports.runtime.abandon_task(&self.record.id).await?;
+                }
+                create().await
+            }
+            created => created,
+        }
     }
 
     /// The sandbox of the run: `None` where another's namespace or the host's is used.
