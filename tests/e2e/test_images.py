@@ -134,6 +134,8 @@ def test_an_image_in_use_stays_and_the_conflict_names_who_uses_it(one):
     text = f"unable to delete {identity} (must be forced) - image is being used by stopped container {stopped}"
     assert f"conflict: {text}" in by_id
     running = one.out("run", "-d", "busybox", "sleep", "600")[:12]
+    by_name = one.docker("rmi", "busybox", check=False)
+    assert by_name.returncode == 1 and "conflict: unable to delete busybox:latest (must be forced) - container" in by_name.stderr
     for argv, shown in ((["-f", "busybox"], "busybox:latest"), (["-f", identity], identity)):
         refused = one.docker("rmi", *argv, check=False)
         text = f"unable to delete {shown} (cannot be forced) - image is being used by running container {running}"
