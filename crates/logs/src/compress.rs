@@ -9,6 +9,9 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 
+/// Suffix of the file that a rotation puts in the log's place; it is there while the others are renamed.
+pub(crate) const NEXT: &str = ".new";
+
 /// Who compresses a rotated file, and when.
 pub trait Compressor {
     /// `rotated` is complete: `gzip` it, now or beside.

@@ -6,12 +6,20 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use flate2::read::MultiGzDecoder;
 
 use super::{Decoder, ends};
-use crate::{compress::with_suffix, format::Step};
+use crate::{
+    compress::{NEXT, with_suffix},
+    format::Step,
+};
+
+/// A rotation takes milliseconds; the names of one that took longer than this are taken as they are.
+const ROTATION: Duration = Duration::from_secs(2);
 
 /// One file of the chain.
 #[derive(Debug)]
@@ -185,17 +193,32 @@ fn rotated(path: &Path, number: u32) -> io::Result<Option<Source>> {
     Ok(optional(File::open(with_suffix(path, &format!(".{number}.gz"))))?.map(Source::gzip))
 }
 
-/// Runs `list` again when a rotation came in between; after some tries a writer in a hurry wins.
+/// Runs `list` again until no rotation came in between: the writer makes `log.new`, moves the names up, and gives the new
+/// file the log's name last. While it moves them, a number in the middle is missing.
 fn between_rotations<T>(path: &Path, list: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    let inode = || optional(fs::metadata(path)).map(|metadata| metadata.map(|found| found.ino()));
-    for _ in 0..20 {
-        let before = inode()?;
+    let deadline = Instant::now() + ROTATION;
+    loop {
+        // Kept open, so that its inode is not another file's by the end.
+        let before = optional(File::open(path))?;
+        let rotating = rotation_is_under_way(path);
         let found = list()?;
-        if before.is_some() && inode()? == before {
+        let settled = !rotating
+            && match (&before, optional(fs::metadata(path))?) {
+                (Some(before), Some(now)) => before.metadata()?.ino() == now.ino() && !rotation_is_under_way(path),
+                (None, None) => true,
+                _ => false,
+            };
+        if settled || Instant::now() > deadline {
             return Ok(found);
         }
+        thread::yield_now();
     }
-    list()
+}
+
+/// Whether a rotation has begun; one that a killed writer left behind does not count.
+fn rotation_is_under_way(path: &Path) -> bool {
+    let begun = fs::metadata(with_suffix(path, NEXT)).and_then(|metadata| metadata.modified());
+    begun.is_ok_and(|begun| begun.elapsed().is_ok_and(|ago| ago < ROTATION))
 }
 
 fn optional<T>(found: io::Result<T>) -> io::Result<Option<T>> {

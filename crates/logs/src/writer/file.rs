@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 
 use super::Options;
 use crate::{
-    compress::{Compressor, with_suffix},
+    compress::{Compressor, NEXT, with_suffix},
     read::ends,
 };
 
@@ -99,7 +99,7 @@ impl LogFile {
             return;
         }
         self.compressor.settle();
-        let fresh = with_suffix(&self.path, ".new");
+        let fresh = with_suffix(&self.path, NEXT);
         let _ = fs::remove_file(&fresh);
         let Ok(file) = open(&fresh) else { return };
         if self.max_files > 1 {
