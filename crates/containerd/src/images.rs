@@ -1,12 +1,8 @@
 //! The image port on containerd: names, blobs, unpacked layers; archives in and out.
 
-mod archive;
 mod cache;
-mod chunks;
-mod compression;
 mod content;
 mod documents;
-mod extract;
 mod import;
 mod leases;
 mod limits;
@@ -15,10 +11,11 @@ mod names;
 mod platforms;
 mod save;
 mod snapshots;
-mod threads;
 mod unpack;
 
 pub use self::limits::Limits;
+
+use gantry_archive::{chunks, compression, extract, reader as archive, threads};
 
 use async_trait::async_trait;
 use bytes::Bytes;

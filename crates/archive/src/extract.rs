@@ -24,11 +24,11 @@ use self::{
     tree::Place,
     whiteout::{Mark, mark_of},
 };
-use super::{
-    archive::{Kind, Member, TarReader},
+use crate::{
     chunks::Chunks,
     compression::{Compression, Decompressed},
     limits::{Limits, Meter},
+    reader::{Kind, Member, Sparse, TarReader},
 };
 
 /// What came out of a layer, and what can only be settled when the layers below are known.
@@ -242,7 +242,7 @@ fn write_all(fd: &OwnedFd, mut data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn write_sparse<C: Chunks>(fd: &OwnedFd, sparse: &super::archive::Sparse, reader: &mut TarReader<C>) -> Result<()> {
+fn write_sparse<C: Chunks>(fd: &OwnedFd, sparse: &Sparse, reader: &mut TarReader<C>) -> Result<()> {
     rustix::fs::ftruncate(fd, sparse.real_size).map_err(errno)?;
     let mut pending = Bytes::new();
     for (offset, length) in &sparse.map {

@@ -1,7 +1,8 @@
 //! What the tar reader takes and refuses.
 #![allow(clippy::unwrap_used)]
 
-use super::{super::chunks::Ready, *};
+use super::*;
+use crate::chunks::Ready;
 
 fn header(kind: u8, path: &str, size: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();

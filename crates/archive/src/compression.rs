@@ -5,7 +5,7 @@ use std::io::Read;
 use bytes::{Bytes, BytesMut};
 use gantry_domain::{Error, Result};
 
-use super::chunks::{ChunkRead, Chunks, PIECE, unwrap_io};
+use crate::chunks::{ChunkRead, Chunks, PIECE, unwrap_io};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -142,7 +142,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::Write as _;
 
-    use super::{super::chunks::Ready, *};
+    use super::*;
+    use crate::chunks::Ready;
 
     fn packed(compression: Compression, data: &[u8]) -> Vec<u8> {
         match compression {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use gantry_domain::{Error, Result};
 
 use self::{header::RawHeader, pax::Pax};
-use super::{chunks::Chunks, limits::MAX_MEMBER_HEADERS};
+use crate::{chunks::Chunks, limits::MAX_MEMBER_HEADERS};
 
 const BLOCK: usize = 512;
 

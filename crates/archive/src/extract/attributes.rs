@@ -12,7 +12,7 @@ use rustix::{
 };
 
 use super::errno;
-use crate::images::archive::Member;
+use crate::reader::Member;
 
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const CAPABILITY: &[u8] = b"security.capability";

@@ -29,6 +29,8 @@ pub struct Tree {
     /// Folders made for a member within them, and described by none so far.
     pub implied: BTreeSet<Vec<u8>>,
     links: usize,
+    /// A layer's own folder, where overlayfs's marks stand for deleted names.
+    layered: bool,
 }
 
 /// Where a member goes: its folder, open, and its name there.
@@ -62,8 +64,20 @@ fn walk(path: &[u8], out_of_root: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
 }
 
 impl Tree {
+    /// The folder of a layer, in the form that overlayfs keeps.
     pub fn new(root: OwnedFd) -> Self {
-        Self { root: Rc::new(root), parents: Vec::new(), implied: BTreeSet::from([Vec::new()]), links: 0 }
+        Self {
+            root: Rc::new(root),
+            parents: Vec::new(),
+            implied: BTreeSet::from([Vec::new()]),
+            links: 0,
+            layered: true,
+        }
+    }
+
+    /// A root file system as its processes see it.
+    pub fn merged(root: OwnedFd) -> Self {
+        Self { layered: false, implied: BTreeSet::new(), ..Self::new(root) }
     }
 
     /// Where `path` goes; its folder is made if it must be.
@@ -129,7 +143,7 @@ impl Tree {
         match kind_at(&place.folder, &place.name)? {
             Some(FileType::Symlink) => return self.make_target(&place),
             Some(FileType::Directory) | None => {}
-            Some(_) if whiteout::is_whiteout(&place.folder, &place.name)? => {}
+            Some(_) if self.hides(&place)? => {}
             Some(_) => return Err(Error::invalid("a parent is not a folder")),
         }
         self.make_folder(&place)?;
@@ -164,7 +178,7 @@ impl Tree {
         if kind_at(&place.folder, &place.name)? == Some(FileType::Directory) {
             return Ok(());
         }
-        let hides = whiteout::is_whiteout(&place.folder, &place.name)?;
+        let hides = self.hides(place)?;
         self.remove(place)?;
         rustix::fs::mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o700)).map_err(errno)?;
         if hides {
@@ -186,6 +200,10 @@ impl Tree {
             }
             other => other.map_err(errno),
         }
+    }
+
+    fn hides(&self, place: &Place) -> Result<bool> {
+        Ok(self.layered && whiteout::is_whiteout(&place.folder, &place.name)?)
     }
 
     fn remove(&mut self, place: &Place) -> Result<()> {
