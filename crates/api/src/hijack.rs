@@ -6,6 +6,7 @@
 //! ```
 
 pub mod keys;
+pub mod websocket;
 
 use std::time::Duration;
 

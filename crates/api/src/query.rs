@@ -87,6 +87,11 @@ pub fn timestamp(text: &str) -> gantry_domain::Result<Option<Timestamp>> {
     Timestamp::new(seconds, nanos).map(Some).map_err(|_| invalid())
 }
 
+/// As `timestamp`, where a zero that was written is the beginning of all time: the bounds of events.
+pub fn moment(text: &str) -> gantry_domain::Result<Option<Timestamp>> {
+    Ok(timestamp(text)?.or_else(|| (!text.is_empty()).then_some(Timestamp::UNIX_EPOCH)))
+}
+
 /// `Int64ValueOrZero`: whatever is no number is 0.
 pub fn int_or_zero(text: Option<&str>) -> i64 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
@@ -250,6 +255,7 @@ mod tests {
     fn times_are_seconds_with_an_optional_fraction() {
         assert_eq!(timestamp("").unwrap(), None);
         assert_eq!(timestamp("0").unwrap(), None);
+        assert_eq!((moment("").unwrap(), moment("0").unwrap()), (None, Some(Timestamp::UNIX_EPOCH)));
         assert_eq!(timestamp("1136073845.000000001").unwrap().unwrap().to_string(), "2006-01-01T00:04:05.000000001Z");
         assert_eq!(timestamp("1136073845.5").unwrap().unwrap().to_string(), "2006-01-01T00:04:05.5Z");
         assert!(timestamp("2006-01-02T15:04:05").is_err());

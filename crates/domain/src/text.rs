@@ -74,6 +74,36 @@ pub fn ram_in_bytes(text: &str) -> crate::Result<i64> {
     Ok((size * (1u64 << shift) as f64) as i64)
 }
 
+/// A duration as Go prints it: `1m30s`, `1.5s`, `250ms`.
+pub fn go_duration(duration: std::time::Duration) -> String {
+    let nanos = duration.as_nanos();
+    let (unit, name) = match nanos {
+        0 => return "0s".to_owned(),
+        1..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "µs"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        _ => (1_000_000_000, "s"),
+    };
+    let (hours, minutes) = (duration.as_secs() / 3600, duration.as_secs() / 60 % 60);
+    let below_minute = if name == "s" { nanos % 60_000_000_000 } else { nanos };
+    let number = fraction(below_minute, unit);
+    match (hours, minutes) {
+        (0, 0) => format!("{number}{name}"),
+        (0, _) => format!("{minutes}m{number}s"),
+        _ => format!("{hours}h{minutes}m{number}s"),
+    }
+}
+
+/// `nanos / unit` with as many decimals as it takes.
+fn fraction(nanos: u128, unit: u128) -> String {
+    let (whole, rest) = (nanos / unit, nanos % unit);
+    if rest == 0 {
+        return whole.to_string();
+    }
+    let width = unit.ilog10() as usize;
+    format!("{whole}.{}", format!("{rest:0width$}").trim_end_matches('0'))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -144,6 +174,24 @@ mod tests {
             ("3x", "invalid suffix: 'x'"),
         ] {
             assert_eq!(ram_in_bytes(text).unwrap_err().message(), error);
+        }
+    }
+
+    #[test]
+    fn durations_read_as_gos() {
+        use std::time::Duration;
+        for (nanos, words) in [
+            (0, "0s"),
+            (999, "999ns"),
+            (1_500, "1.5µs"),
+            (250_000_000, "250ms"),
+            (1_000_000_000, "1s"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "1m0s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), words);
         }
     }
 }

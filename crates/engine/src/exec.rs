@@ -2,6 +2,7 @@
 
 mod create;
 mod inspect;
+mod probe;
 mod resize;
 mod start;
 pub(crate) mod table;
@@ -37,6 +38,7 @@ pub struct ExecDetails {
     pub arguments: Vec<String>,
 }
 
+pub(crate) use probe::{Prober, end_found};
 pub(crate) use start::supervise;
 
 /// An exec's event, as a container's with `execID`.

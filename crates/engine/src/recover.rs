@@ -79,6 +79,10 @@ impl Engine {
         let tasks: HashMap<ContainerId, TaskInfo> =
             self.parts.ports.runtime.tasks().await?.into_iter().map(|task| (task.id.clone(), task)).collect();
         let handles: Vec<Arc<Handle>> = self.parts.containers.read().values().cloned().collect();
+        for handle in &handles {
+            // Fails with the container's task only.
+            let _ = handle.run(|owner| owner.remember_health().boxed()).await;
+        }
         let mut ended = Vec::new();
         for handle in handles {
             let record = handle.snapshot().record;
@@ -226,9 +230,14 @@ impl Engine {
     async fn adopt_execs(&self) {
         for note in self.parts.ports.execs.list().await.unwrap_or_default() {
             let same_boot = note.boot_id == self.parts.boot_id;
+            if note.probe && same_boot {
+                self.end_probe(note).await;
+                continue;
+            }
             let pid = if same_boot { self.exec_pid(&note.container, &note.id).await } else { None };
             let record = self.parts.container(note.container.as_str()).map(|handle| handle.snapshot().record);
-            let Ok(record) = record else {
+            // A check of another boot has ended, and nobody asks for it.
+            let Some(record) = record.ok().filter(|_| !note.probe) else {
                 let _ = self.parts.ports.execs.remove(&note.id).await;
                 continue;
             };
@@ -241,6 +250,17 @@ impl Engine {
             self.parts.execs.insert(exec.clone());
             crate::exec::supervise(&self.parts, &exec, record);
         }
+    }
+
+    /// Beside the start, which a check that hangs must not hold up.
+    async fn end_probe(&self, note: gantry_domain::container::record::ExecRecord) {
+        let parts = self.parts.clone();
+        // Ends within its limits.
+        tokio::spawn(async move {
+            if let Err(error) = crate::exec::end_found(&parts, &note).await {
+                tracing::warn!(exec = %note.id, %error, "a health check of before is left");
+            }
+        });
     }
 
     /// An exec that ended while gantryd was dead: containerd may still know how.

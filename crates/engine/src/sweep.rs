@@ -72,6 +72,7 @@ impl Parts {
         ports.stdio.close(id).await?;
         ports.runtime.delete_container(id).await?;
         ports.files.remove(id).await?;
+        crate::container::forget_health(self, id).await;
         ports.store.commit(vec![Write::ContainerGone { id: id.clone() }]).await
     }
 }

@@ -7,8 +7,8 @@ use gantry_domain::{
     ContainerId, Error, ExecId, Result,
     container::Exit,
     ports::{
-        BoxStream, ExecSetup, ExecStarted, RootMount, Runtime, RuntimeContainer, RuntimeContainerInfo, RuntimeEvent,
-        RuntimeVersions, TaskInfo, TaskPid, TaskSetup, TaskStatus,
+        BoxStream, ExecSetup, ExecStarted, OutputChunk, RootMount, Runtime, RuntimeContainer, RuntimeContainerInfo,
+        RuntimeEvent, RuntimeVersions, TaskInfo, TaskPid, TaskSetup, TaskStatus,
     },
 };
 use tokio::sync::mpsc;
@@ -178,8 +178,17 @@ impl Runtime for Fakes {
 
     async fn exec(&self, setup: &ExecSetup) -> Result<ExecStarted> {
         self.calls.pass("runtime.exec")?;
-        let pid = self.world().begin(&setup.container, Some(setup.exec.clone()), TaskStatus::Running);
-        Ok(ExecStarted { pid, stdin: None, output: None })
+        let mut world = self.world();
+        let pid = world.begin(&setup.container, Some(setup.exec.clone()), TaskStatus::Running);
+        let Some((code, data)) = world.exec_ends.clone() else {
+            let silent = setup.output.then(|| futures::stream::pending().boxed());
+            return Ok(ExecStarted { pid, stdin: None, output: silent });
+        };
+        let exit = Exit { code, at: jiff::Timestamp::now(), oom_killed: false };
+        world.exit(&setup.container, Some(&setup.exec), exit);
+        let chunk = OutputChunk { stream: gantry_domain::log::Stream::Stdout, data };
+        let output = setup.output.then(|| futures::stream::iter([Ok(chunk)]).boxed());
+        Ok(ExecStarted { pid, stdin: None, output })
     }
 
     async fn adopt_exec(&self, setup: &ExecSetup) -> Result<ExecStarted> {

@@ -40,7 +40,12 @@ impl Store for Fakes {
     }
 
     async fn put_cache(&self, key: &str, value: Vec<u8>) -> Result<()> {
-        self.world().cache.insert(key.to_owned(), value);
+        let mut world = self.world();
+        if value.is_empty() {
+            world.cache.remove(key);
+        } else {
+            world.cache.insert(key.to_owned(), value);
+        }
         Ok(())
     }
 

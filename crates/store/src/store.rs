@@ -180,7 +180,7 @@ impl Store for RecordStore {
 
     async fn get_cache(&self, key: &str) -> Result<Option<Vec<u8>>> {
         if let Some(value) = self.dirty.cached(key) {
-            return Ok(Some(value));
+            return Ok(Some(value).filter(|value| !value.is_empty()));
         }
         let (reply, answer) = oneshot::channel();
         if self.asks.send(Ask::Get { key: key.to_owned(), reply }).is_err() {

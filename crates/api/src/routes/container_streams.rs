@@ -3,16 +3,17 @@
 use axum::{extract::State, response::Response};
 use futures::StreamExt as _;
 use gantry_domain::{Error, container::validate::ApiVersion, log::LogQuery};
-use gantry_engine::container::{ContainerAttach, WaitCondition};
+use gantry_engine::container::{Attached, ContainerAttach, WaitCondition};
 use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use crate::{
     app::App,
     error::Result,
     extract::{Name, Version},
-    hijack::{self, MULTIPLEXED, RAW, Session, Streams, keys},
+    hijack::{self, MULTIPLEXED, RAW, Session, Streams, keys, websocket},
     query::{self, Query},
     route::Route,
     server::Client,
@@ -39,6 +40,11 @@ pub fn routes() -> Vec<Route> {
             .content(409, RAW)
             .content(500, RAW)
             .errors(&[400]),
+        Route::get("/containers/{id}/attach/ws", "ContainerAttachWebsocket", container_attach_websocket)
+            .summary("Join the streams of a container over a WebSocket")
+            .query::<AttachQuery>()
+            .content(101, RAW)
+            .errors(&[400, 404, 409, 500]),
         Route::post("/containers/{id}/wait", "ContainerWait", container_wait)
             .summary("Wait until a container has stopped")
             .query::<WaitQuery>()
@@ -131,17 +137,45 @@ async fn container_attach(
         Ok(attached) => attached,
         Err(error) => return hijack::refuse(error),
     };
-    let (engine, id) = (app.engine.clone(), attached.id.clone());
     let framed = !attached.terminal;
     let content_type = content_type(version, attached.terminal);
-    let streams = Streams {
+    let streams = streams(&app, attached, keys);
+    let session = Session { framed, streams: Box::pin(async { Ok(streams) }) };
+    hijack::upgrade(&client, hijack::head(&headers, content_type, &app), session).await
+}
+
+fn streams(app: &App, attached: Attached, keys: Vec<u8>) -> Streams {
+    let (engine, id) = (app.engine.clone(), attached.id);
+    Streams {
         output: attached.output,
         detach: (attached.terminal && attached.stdin.is_some()).then(|| keys::Detector::new(keys)),
         stdin: attached.stdin,
         on_detach: Box::new(move || engine.container_detached(&id)),
+    }
+}
+
+async fn container_attach_websocket(
+    State(app): State<App>,
+    Version(version): Version,
+    Name(name): Name,
+    client: Client,
+    headers: HeaderMap,
+    Query(query): Query<AttachQuery>,
+) -> Result<Response> {
+    // Older clients had no say in which streams they get.
+    let chosen = version >= ApiVersion(1, 42);
+    let request = ContainerAttach {
+        stdin: query.stdin || !chosen,
+        stdout: query.stdout || !chosen,
+        stderr: query.stderr || !chosen,
+        logs: query.logs,
+        stream: query.stream,
     };
-    let session = Session { framed, streams: Box::pin(async { Ok(streams) }) };
-    hijack::upgrade(&client, hijack::head(&headers, content_type, &app), session).await
+    let keys = keys::parse(&query.detach_keys)?;
+    let head = websocket::head(&headers)?;
+    let attached = app.engine.container_attach(&name, request).await?;
+    let kind = if version >= ApiVersion(1, 28) { Data::Binary } else { Data::Text };
+    Ok(websocket::upgrade(&client, head, streams(&app, attached, keys), kind).await)
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

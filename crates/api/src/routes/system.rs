@@ -111,7 +111,7 @@ struct EventsQuery {
 }
 
 async fn system_events(State(app): State<App>, client: Client, Query(query): Query<EventsQuery>) -> Result<Response> {
-    let (since, until) = (query::timestamp(&query.since)?, query::timestamp(&query.until)?);
+    let (since, until) = (query::moment(&query.since)?, query::moment(&query.until)?);
     let filters = query::filters(query.filters.as_deref())?;
     let events = app.engine.system_events(EventQuery { since, until, filters }).await?;
     let lines = events.map(|event| stream::json_line(&EventMessage::from(event), "\n"));

@@ -15,7 +15,6 @@ pub fn routes() -> Vec<Route> {
     vec![
         not_built(Route::get, "/containers/{id}/changes", "ContainerChanges"),
         not_built(Route::get, "/containers/{id}/export", "ContainerExport"),
-        not_built(Route::get, "/containers/{id}/attach/ws", "ContainerAttachWebsocket"),
         not_built(Route::head, "/containers/{id}/archive", "ContainerArchiveInfo"),
         not_built(Route::get, "/containers/{id}/archive", "ContainerArchive"),
         not_built(Route::put, "/containers/{id}/archive", "PutContainerArchive"),

@@ -152,4 +152,7 @@ pub struct ExecRecord {
     pub config: crate::exec::ExecConfig,
     pub pid: u32,
     pub exit: Option<Exit>,
+    /// A health check's: nobody but the gantryd that began it waits for it.
+    #[serde(default)]
+    pub probe: bool,
 }

@@ -16,6 +16,7 @@ pub trait Store: Send + Sync {
     /// Everything that was kept, read once at the start.
     async fn load(&self) -> Result<Loaded>;
     /// Recomputable data (event ring, health log, back-off): kept in sled only, written lazily, may be lost.
+    /// An empty value removes the key.
     async fn put_cache(&self, key: &str, value: Vec<u8>) -> Result<()>;
     async fn get_cache(&self, key: &str) -> Result<Option<Vec<u8>>>;
     /// Writes out what is lazily kept; called at a clean end.
@@ -73,6 +74,11 @@ pub struct Loaded {
 /// Keys of `put_cache`.
 pub mod cache_key {
     pub const EVENTS: &str = "events";
+
+    /// A container's `State.Health`.
+    pub fn health(container: &crate::ContainerId) -> String {
+        format!("health/{container}")
+    }
 }
 
 /// The event ring, as kept in the cache.

@@ -47,7 +47,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     if request.config.hostname.is_empty() {
         request.config.hostname = hostname(parts, &id, &request.host_config, &facts.hostname);
     }
-    warnings.extend(super::unbuilt::check(&request.config, &request.host_config)?);
+    super::unbuilt::check(&request.host_config)?;
     warnings.extend(image.warning.clone());
     let networks = networks(&request.host_config, &request.networking);
     check_networks(parts, &networks)?;

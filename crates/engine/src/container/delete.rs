@@ -105,6 +105,7 @@ impl Owner {
                 tracing::debug!(%error, "the tombstone stays");
             }
         });
+        super::health::forget(&self.parts, &self.record.id).await;
         self.parts.execs.container_removed(&self.record.id);
         self.parts.containers.write().remove(&self.record.id);
         self.pending.clear();

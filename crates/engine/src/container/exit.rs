@@ -70,6 +70,7 @@ impl Owner {
         let ran_for = run.started.0.map_or(Duration::ZERO, |started| between(started, exit.at));
         let again = !self.restarting_by_request && self.policy_wants(exit.code);
         self.pid = 0;
+        self.rest_health();
         self.status = if again { Status::Restarting } else { Status::Exited };
         self.record.desired = if again { Desired::Running } else { Desired::Stopped };
         if again {

@@ -66,6 +66,7 @@ impl Owner {
             self.send(number).await?;
             self.thaw().await?;
             self.status = Status::Running;
+            self.watch_health();
         } else {
             self.send(number).await?;
         }

@@ -25,7 +25,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::attach::PendingAttach;
+use super::{attach::PendingAttach, health::HealthWatch};
 use crate::parts::Parts;
 
 type Job = Box<dyn for<'a> FnOnce(&'a mut Owner) -> BoxFuture<'a, ()> + Send>;
@@ -108,6 +108,7 @@ pub(crate) struct Owner {
     pub removed: bool,
     /// A run's task, sandbox, ports or streams may be there: `tear_down` has not been through since they were made.
     pub has_run: bool,
+    pub health: HealthWatch,
 }
 
 impl Owner {
@@ -140,6 +141,7 @@ impl Owner {
             restarting_by_request: false,
             removed: false,
             has_run: false,
+            health: HealthWatch::default(),
         };
         // Ends with the container, or with the process.
         tokio::spawn(owner.live(mailbox));
@@ -169,7 +171,7 @@ impl Owner {
             record: Arc::new(self.record.clone()),
             status: self.status,
             pid: self.pid,
-            health: None,
+            health: self.health.health.clone(),
             execs: Arc::from(Vec::new()),
         };
     }

@@ -35,6 +35,11 @@ impl Owner {
 
     async fn set_paused(&mut self, paused: bool) -> Result<()> {
         self.status = if paused { Status::Paused } else { Status::Running };
+        if paused {
+            self.rest_health();
+        } else {
+            self.watch_health();
+        }
         if let Some(run) = self.record.run.as_mut() {
             run.paused = paused;
         }

@@ -33,6 +33,9 @@ impl Owner {
         self.record.desired = Desired::Running;
         self.pid = task.pid;
         self.status = if run.paused { Status::Paused } else { Status::Running };
+        if self.status == Status::Running {
+            self.watch_health();
+        }
         self.publish();
         self.advance(|progress| progress.running = true);
         let stdio = self.parts.ports.stdio.adopt(&self.stdio_setup()).await;

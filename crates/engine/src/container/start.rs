@@ -215,6 +215,7 @@ impl Owner {
         self.status = Status::Running;
         self.pid = pid;
         self.out_of_memory = false;
+        self.begin_health();
         self.publish();
         self.advance(|now| {
             now.running = true;

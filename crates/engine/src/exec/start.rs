@@ -39,7 +39,7 @@ impl Engine {
     }
 }
 
-async fn start(parts: &Arc<Parts>, exec: &Arc<Exec>, request: ExecStart) -> Result<Option<Attached>> {
+pub(super) async fn start(parts: &Arc<Parts>, exec: &Arc<Exec>, request: ExecStart) -> Result<Option<Attached>> {
     match try_start(parts, exec, request).await {
         Ok(attached) => Ok(attached),
         Err(error) => {
@@ -66,6 +66,7 @@ async fn try_start(parts: &Arc<Parts>, exec: &Arc<Exec>, request: ExecStart) -> 
         config: exec.config.clone(),
         pid: 0,
         exit: None,
+        probe: exec.probe,
     };
     parts.ports.execs.put(&note).await?;
     let setup = ExecSetup {

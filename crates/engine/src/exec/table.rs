@@ -27,13 +27,20 @@ pub(crate) struct Exec {
     pub id: ExecId,
     pub container: ContainerId,
     pub config: ExecConfig,
+    /// A health check's.
+    pub probe: bool,
     phase: watch::Sender<Phase>,
     ended: Mutex<Option<Instant>>,
 }
 
 impl Exec {
     pub fn new(id: ExecId, container: ContainerId, config: ExecConfig, phase: Phase) -> Self {
-        Self { id, container, config, phase: watch::Sender::new(phase), ended: Mutex::default() }
+        Self { id, container, config, probe: false, phase: watch::Sender::new(phase), ended: Mutex::default() }
+    }
+
+    /// A health check's exec, which is about to start.
+    pub fn probe(id: ExecId, container: ContainerId, config: ExecConfig) -> Self {
+        Self { probe: true, ..Self::new(id, container, config, Phase::Starting) }
     }
 
     pub fn phase(&self) -> Phase {
@@ -116,6 +123,10 @@ impl ExecTable {
         let execs = self.execs.lock();
         let of_container = execs.values().filter(|exec| exec.container == *container);
         of_container.filter(|exec| matches!(exec.phase(), Phase::Running { .. })).map(|exec| exec.id.clone()).collect()
+    }
+
+    pub fn remove(&self, id: &ExecId) {
+        self.execs.lock().remove(id);
     }
 
     pub fn container_removed(&self, container: &ContainerId) {

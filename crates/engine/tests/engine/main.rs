@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod failures;
+mod health;
 mod lab;
 mod laws;
 mod recovery;

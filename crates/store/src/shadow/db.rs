@@ -166,11 +166,15 @@ impl Db {
     }
 
     /// A cache value lies in pieces, none larger than a record may be; the first tells how many and their checksum.
+    /// Nothing is kept of an empty one.
     pub fn put_cache(&self, key: &str, value: &[u8]) -> Result<(), Fault> {
         catch(|| {
             let mut batch = sled::Batch::default();
             for piece in self.caches.scan_prefix(cache_key(key, None)).keys() {
                 batch.remove(piece?);
+            }
+            if value.is_empty() {
+                return Ok(self.caches.apply_batch(batch)?);
             }
             for (n, piece) in value.chunks(values::MAX).enumerate() {
                 batch.insert(cache_key(key, Some(n as u32)), piece);
