@@ -131,10 +131,7 @@ def killed(pid):
         return False
 
 
-LOAD = pytest.param("load", marks=pytest.mark.xfail(strict=False, reason="a load may lose its connection when containerd is killed"))
-
-
-@pytest.mark.parametrize("what", ["create", LOAD])
+@pytest.mark.parametrize("what", ["create", "load"])
 def test_containerd_killed_in_the_middle_leaves_it_whole_or_gone(fresh, what):
     engine = fresh()
     done = []

@@ -12,11 +12,13 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{io::AsyncWriteExt as _, sync::mpsc};
 use tokio_util::sync::CancellationToken;
+
+use drain::Drained;
 
 use crate::{
     error::ApiError,
@@ -89,7 +91,8 @@ where
     let client = Client { gone, takeovers: sender };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client.clone());
-        let answer = answer(request.map(Body::new));
+        let waits = request.headers().contains_key(header::EXPECT);
+        let answer = answer(request.map(|body| Body::new(Drained::new(body, waits))));
         Box::pin(answer.map(Ok::<_, Infallible>)) as BoxFuture<'static, _>
     });
     let mut connection = http1::Builder::new()
@@ -144,5 +147,6 @@ async fn run_takeover<S: ClientStream>(mut tap: Tap<S>, takeover: Takeover, shut
     }
 }
 
+mod drain;
 #[cfg(test)]
 mod tests;

@@ -89,6 +89,10 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
     }
+    /// Whether a full disk or quota was the cause, wherever it was met: containerd tells it only in its text.
+    pub fn is_no_space(&self) -> bool {
+        ["no space left on device", "disk quota exceeded"].iter().any(|text| self.message.contains(text))
+    }
     pub fn is_conflict(&self) -> bool {
         self.kind == ErrorKind::Conflict
     }

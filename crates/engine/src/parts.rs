@@ -1,7 +1,7 @@
 //! What the engine is made of: its ports, its configuration, and what it keeps in memory.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -59,6 +59,8 @@ pub(crate) struct Parts {
     facts: Mutex<Option<(Instant, Arc<Facts>)>>,
     /// One prune of a kind at a time, as in dockerd.
     pub pruning: tokio::sync::Mutex<()>,
+    /// Removed containers of which something is left: a full disk was in the way. The sweep takes it away.
+    pub unfinished: Mutex<HashSet<ContainerId>>,
     /// What recovery and the sweeps found, for `/info`.
     pub warnings: Mutex<Vec<String>>,
     pub boot_id: String,
@@ -99,6 +101,7 @@ impl Parts {
             users: Mutex::default(),
             facts: Mutex::default(),
             pruning: tokio::sync::Mutex::default(),
+            unfinished: Mutex::default(),
             warnings: Mutex::default(),
             boot_id,
         }

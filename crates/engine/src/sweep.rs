@@ -6,12 +6,15 @@
 use std::{collections::HashSet, time::Duration};
 
 use gantry_domain::{ContainerId, Result, ports::Write};
+use tokio::time::Instant;
 
 use crate::{Engine, parts::Parts};
 
 /// The first two passes follow each other soon: what a killed gantryd left half made is gone seconds after the start.
 const FIRST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 const EVERY: Duration = Duration::from_secs(180);
+/// How often a removal that found the disk full is tried again.
+const UNFINISHED: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Runs for as long as it is awaited.
@@ -19,7 +22,11 @@ impl Engine {
         let mut suspects = HashSet::new();
         let waits = FIRST.into_iter().chain(std::iter::repeat(EVERY));
         for wait in waits {
-            tokio::time::sleep(wait).await;
+            let next = Instant::now() + wait;
+            while Instant::now() < next {
+                tokio::time::sleep_until(next.min(Instant::now() + UNFINISHED)).await;
+                self.parts.finish_removals().await;
+            }
             match self.sweep_once(&suspects).await {
                 Ok(found) => suspects = found,
                 Err(error) => tracing::warn!(%error, "the reconciliation did not finish"),
@@ -42,6 +49,17 @@ impl Engine {
 }
 
 impl Parts {
+    /// Takes away what removals had to leave.
+    async fn finish_removals(&self) {
+        let ids: Vec<ContainerId> = self.unfinished.lock().iter().cloned().collect();
+        for id in ids {
+            match self.take_away(&id).await {
+                Ok(()) => drop(self.unfinished.lock().remove(&id)),
+                Err(error) => tracing::debug!(container = %id, %error, "still no room to take it away"),
+            }
+        }
+    }
+
     /// Ids under which something exists that no record claims.
     async fn unclaimed(&self) -> Result<HashSet<ContainerId>> {
         let ports = &self.ports;

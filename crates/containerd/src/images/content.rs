@@ -8,7 +8,7 @@ use containerd_client::services::v1::{
     UpdateRequest, WriteAction, WriteContentRequest,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
-use gantry_domain::{Digest, Error, Result, id::random_hex, ports::ByteStream};
+use gantry_domain::{Digest, Error, ErrorKind, Result, id::random_hex, ports::ByteStream};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -179,9 +179,10 @@ impl Content {
         match received {
             // The status tells why containerd stopped listening; the sender only knows that it did.
             Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+            // What we cut off ourselves ends in a status that only echoes it.
             Err(status) => Err(sent
                 .err()
-                .filter(|_| status.code() == tonic::Code::Cancelled)
+                .filter(|error| error.kind() == ErrorKind::Cancelled || status.code() == tonic::Code::Cancelled)
                 .unwrap_or_else(|| client::error(status))),
             Ok(true) => sent,
             Ok(false) => Err(sent.err().unwrap_or_else(|| Error::system("containerd did not take the blob"))),

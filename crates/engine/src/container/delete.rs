@@ -86,12 +86,20 @@ impl Owner {
             self.tear_down().await;
             self.unmount(&doomed).await;
         }
-        let taken = self.take_away().await;
-        if taken.is_err() {
-            self.record.dead = true;
-            self.status = Status::Dead;
-            self.publish();
-            return taken.map_err(|error| error.context(format!("cannot remove container \"/{}\"", self.record.name)));
+        match self.take_away().await {
+            Ok(()) => {}
+            // containerd needs room to take something out of its database. The container has ended, and its name is
+            // free: making room must not need room.
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(container = %id, %error, "taken away when there is room");
+                self.parts.unfinished.lock().insert(id.clone());
+            }
+            Err(error) => {
+                self.record.dead = true;
+                self.status = Status::Dead;
+                self.publish();
+                return Err(error.context(format!("cannot remove container \"/{}\"", self.record.name)));
+            }
         }
         self.parts.claims.lock().release(&id);
         for volume in &doomed {
@@ -100,11 +108,13 @@ impl Owner {
             }
         }
         // Not waited for: a tombstone that is found again has nothing left to do.
-        tokio::spawn(async move {
-            if let Err(error) = store.commit(vec![Write::ContainerGone { id }]).await {
-                tracing::debug!(%error, "the tombstone stays");
-            }
-        });
+        if !self.parts.unfinished.lock().contains(&id) {
+            tokio::spawn(async move {
+                if let Err(error) = store.commit(vec![Write::ContainerGone { id }]).await {
+                    tracing::debug!(%error, "the tombstone stays");
+                }
+            });
+        }
         super::health::forget(&self.parts, &self.record.id).await;
         self.parts.execs.container_removed(&self.record.id);
         self.parts.containers.write().remove(&self.record.id);
