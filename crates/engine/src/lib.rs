@@ -7,6 +7,7 @@ mod claims;
 pub mod container;
 mod events;
 pub mod exec;
+mod follow;
 pub mod image;
 pub mod network;
 mod parts;

@@ -1,0 +1,119 @@
+//! The records that were found: their claims, half-done removals and creations, and what a damaged store has lost.
+
+use gantry_domain::{
+    container::{ContainerRecord, Status},
+    ports::{Loaded, Write},
+    volume::ANONYMOUS_LABEL,
+};
+
+use crate::{Engine, container::retake, parts::Parts};
+
+impl Engine {
+    /// Tombstones that were found: the removal is done again, whole.
+    pub(super) async fn finish_removals(&self, loaded: &Loaded) {
+        for id in &loaded.container_tombstones {
+            if let Err(error) = self.parts.take_away(id).await {
+                tracing::warn!(container = %id, %error, "a removal is left for the reconciliation");
+            }
+        }
+        for name in &loaded.volume_tombstones {
+            let removed = self.parts.ports.volumes.remove(name).await;
+            let gone = match removed {
+                Ok(()) => self.parts.ports.store.commit(vec![Write::VolumeGone { name: name.clone() }]).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = gone {
+                tracing::warn!(volume = %name, %error, "a removal is left for the next start");
+            }
+        }
+        for id in &loaded.network_tombstones {
+            // The kernel's part went with the rules that are made anew; only the record is left.
+            if let Err(error) = self.parts.ports.store.commit(vec![Write::NetworkGone { id: id.clone() }]).await {
+                tracing::warn!(network = %id, %error, "a removal is left for the next start");
+            }
+        }
+    }
+
+    /// Volumes whose folder is whole and whose record was cut off by a kill: they are made whole, but for those that
+    /// were made for a container alone, which is gone too.
+    pub(super) async fn adopt_volumes(&self, loaded: &Loaded) {
+        // A log that was lost or damaged says nothing on what there was.
+        let complete = loaded.damage.is_empty() && !loaded.networks.is_empty();
+        for volume in self.parts.ports.volumes.found().await.unwrap_or_default() {
+            let known = self.parts.claims.lock().volumes.contains_key(&volume.name);
+            if known || loaded.volume_tombstones.contains(&volume.name) {
+                continue;
+            }
+            if complete && volume.labels.as_ref().is_some_and(|labels| labels.contains_key(ANONYMOUS_LABEL)) {
+                if let Err(error) = self.parts.ports.volumes.remove(&volume.name).await {
+                    tracing::warn!(volume = %volume.name, %error, "half a volume is left");
+                }
+            } else if self.parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await.is_ok() {
+                self.parts.claims.lock().volumes.insert(volume.name.clone(), volume);
+            }
+        }
+    }
+
+    /// After damage: containers that containerd knows and the store does not.
+    pub(super) async fn rebuild(&self, loaded: &Loaded) {
+        // An engine that ever ran has its networks on record: with nothing at all the records are lost.
+        let lost = loaded.networks.is_empty() && loaded.containers.is_empty();
+        if loaded.damage.is_empty() && !lost {
+            return;
+        }
+        let mut taken = 0;
+        let copies = self.parts.ports.runtime.containers().await.unwrap_or_default();
+        for copy in copies {
+            let known =
+                self.parts.containers.read().contains_key(&copy.id) || loaded.container_tombstones.contains(&copy.id);
+            let record = copy.record.and_then(|bytes| serde_json::from_slice::<ContainerRecord>(&bytes).ok());
+            let Some(record) = record.filter(|record| !known && record.id == copy.id) else { continue };
+            if self.parts.ports.store.commit(vec![Write::Container(Box::new(record.clone()))]).await.is_ok() {
+                claim_container(&self.parts, &record);
+                self.adopt_record(record);
+                taken += 1;
+            }
+        }
+        if taken > 0 {
+            self.parts
+                .warn(format!("WARNING: the records of {taken} container(s) were lost and taken from containerd"));
+        }
+    }
+}
+
+pub(super) fn claim(parts: &Parts, loaded: &Loaded) {
+    {
+        let mut claims = parts.claims.lock();
+        claims.volumes.extend(loaded.volumes.iter().map(|volume| (volume.name.clone(), volume.clone())));
+        claims.networks.extend(loaded.networks.iter().map(|network| (network.id.clone(), network.clone())));
+    }
+    for record in &loaded.containers {
+        claim_container(parts, record);
+    }
+}
+
+fn claim_container(parts: &Parts, record: &ContainerRecord) {
+    let mut claims = parts.claims.lock();
+    if let Err(error) = claims.take_name(&record.name, &record.id) {
+        tracing::error!(container = %record.id, %error, "two records have one name");
+    }
+    for point in record.mounts.iter().filter(|point| point.kind == "volume") {
+        claims.use_volume(&point.name, &record.id);
+    }
+    if let Some(image) = &record.image.id {
+        claims.use_image(image, &record.id);
+    }
+    if let Some(run) = record.run.as_ref().filter(|run| run.exit.is_none()) {
+        retake(&mut claims, &record.id, &run.endpoints);
+    }
+}
+
+/// The status of a record before anybody has looked at containerd.
+pub(super) fn status_at_rest(record: &ContainerRecord) -> Status {
+    match &record.run {
+        _ if record.dead => Status::Dead,
+        _ if record.runs > 0 => Status::Exited,
+        Some(run) if run.exit.is_none() && !run.started.is_zero() => Status::Exited,
+        _ => Status::Created,
+    }
+}
