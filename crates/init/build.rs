@@ -7,7 +7,8 @@
 use std::{env, fs, path::PathBuf, process::Command};
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    // Seen from both crates that name this script as theirs.
+    println!("cargo:rerun-if-changed=../init/build.rs");
     println!("cargo:rerun-if-env-changed=CC");
     let target_env = env::var("CARGO_CFG_TARGET_ENV").unwrap_or_default();
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();

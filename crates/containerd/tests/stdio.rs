@@ -250,6 +250,30 @@ async fn a_slow_client_makes_the_container_wait_and_gets_every_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_late_gets_every_byte_of_its_run_and_none_of_the_next() {
+    let mut run = Run::new();
+    let paths = run.open().await;
+    let err = writer(&paths.stderr);
+    let mut late = run.port.attach(&run.setup.id, &ALL).await.unwrap().output;
+    let container = write_lines(&paths.stdout, 0..280_000);
+    tokio::task::spawn_blocking(|| container.join().unwrap()).await.unwrap();
+    drop(err);
+    drained(&run).await;
+    assert_eq!(numbers(&run.log()), (0..280_000).collect::<Vec<_>>());
+    run.port.close(&run.setup.id).await.unwrap();
+    run.setup.run = 2;
+    let paths = run.open().await;
+    writer(&paths.stdout).write_all(b"of the next run\n").unwrap();
+    let mut seen = Vec::new();
+    while let Some(chunk) = late.next().await {
+        seen.extend_from_slice(&chunk.unwrap().data);
+    }
+    let expected: String = (0..280_000).map(|i| format!("{i:06}\n")).collect();
+    assert!(seen == expected.as_bytes(), "{} of {} bytes", seen.len(), expected.len());
+    run.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_gone_holds_nobody_up() {
     let run = Run::new();
     let paths = run.open().await;

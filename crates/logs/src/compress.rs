@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -43,12 +44,18 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// moment one of the two is there, whole.
 pub fn gzip(path: &Path) -> io::Result<()> {
     let mut source = File::open(path)?;
-    let modified = source.metadata()?.modified()?;
+    let read = source.metadata()?;
+    let modified = read.modified()?;
     let unfinished = with_suffix(path, ".gz.tmp");
     let done = File::create(&unfinished).and_then(|target| {
         let mut encoder = GzEncoder::new(target, Compression::fast());
         io::copy(&mut source, &mut encoder)?;
         encoder.finish()?.set_modified(modified)?;
+        // Another writer may have rotated meanwhile: its file is not the one that was read.
+        let now = fs::symlink_metadata(path)?;
+        if (now.dev(), now.ino()) != (read.dev(), read.ino()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         fs::rename(&unfinished, with_suffix(path, ".gz"))?;
         fs::remove_file(path)
     });

@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::OwnedFd,
+    time::{Duration, Instant},
 };
 
 use gantry_wire::{
@@ -29,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) joined: [bool; 3],
     outbox: Vec<u8>,
     sent: usize,
+    /// When it last took something.
+    moved: Instant,
     inbox: Vec<u8>,
     /// It reads no more: what it sent before is still taken.
     hung_up: bool,
@@ -47,6 +50,7 @@ impl Client {
             joined: [false; 3],
             outbox: Vec::new(),
             sent: 0,
+            moved: Instant::now(),
             inbox: Vec::new(),
             hung_up: false,
             input_over: false,
@@ -57,6 +61,16 @@ impl Client {
     /// Nothing more can come from it or go to it.
     pub(crate) fn is_gone(&self) -> bool {
         self.hung_up && (self.input_over || !self.joined[0])
+    }
+
+    /// It has everything that was meant for it.
+    pub(crate) fn is_served(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// For how long it has taken nothing.
+    pub(crate) fn idle(&self) -> Duration {
+        self.moved.elapsed()
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -96,6 +110,7 @@ impl Client {
         }
         let mut skip = 0;
         if self.outbox.is_empty() {
+            self.moved = Instant::now();
             let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
             match self.transmit(&slices) {
                 Ok(sent) => skip = sent,
@@ -114,7 +129,10 @@ impl Client {
         while self.sent < self.outbox.len() {
             match self.transmit(&[IoSlice::new(&self.outbox[self.sent..])]) {
                 Ok(0) => break,
-                Ok(sent) => self.sent += sent,
+                Ok(sent) => {
+                    self.sent += sent;
+                    self.moved = Instant::now();
+                }
                 Err(_) => return self.hang_up(),
             }
         }

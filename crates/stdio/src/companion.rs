@@ -1,11 +1,12 @@
 //! The loop of one run: outputs to the log and to clients, clients to the input, control.
 
+mod release;
 mod setup;
 
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use gantry_logs::{Writer, time};
@@ -14,10 +15,7 @@ use gantry_wire::{
     stdio::{Assign, ENDED, Message, Role, VERSION},
 };
 use rustix::{
-    event::{
-        Timespec,
-        epoll::{self, Event, EventData, EventFlags},
-    },
+    event::epoll::{self, Event, EventData, EventFlags},
     net::SocketFlags,
 };
 
@@ -28,8 +26,11 @@ use crate::{
     process,
 };
 
-/// How long a companion waits for a gantryd after its work is done.
-const LINGER: Duration = Duration::from_secs(30);
+/// What may still come after the task's exit without waiting for slow clients: the pipes of both outputs, and what the
+/// shim has on its way. A process that outlives the task and writes on waits for them again.
+const AFTER_EXIT: usize = 4 << 20;
+/// Reads in a row of one output, before others have their turn.
+const IN_A_ROW: usize = 64;
 
 const LISTENER: u64 = 0;
 const STDOUT: u64 = 1;
@@ -41,7 +42,7 @@ const FIRST_CLIENT: u64 = 16;
 pub(crate) struct Companion {
     assign: Assign,
     epoll: OwnedFd,
-    listener: OwnedFd,
+    listener: Option<OwnedFd>,
     signals: OwnedFd,
     outputs: Vec<Output>,
     input: Input,
@@ -51,9 +52,13 @@ pub(crate) struct Companion {
     buffer: Vec<u8>,
     /// gantryd says that no writer will come any more.
     task_exited: bool,
+    /// Bytes left of `AFTER_EXIT`.
+    after_exit: usize,
     ended: bool,
     stdin_end_told: bool,
     leaving: bool,
+    /// Only clients that read late are left to serve.
+    released: bool,
     /// When the last control connection went after the end.
     alone_since: Option<Instant>,
 }
@@ -64,7 +69,10 @@ impl Companion {
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
         loop {
             self.sweep()?;
-            let Some(timeout) = self.time_left() else { return self.leave() };
+            let Some(timeout) = self.time_left() else {
+                self.close_log();
+                return Ok(());
+            };
             let count = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
                 Ok(count) => count,
                 Err(rustix::io::Errno::INTR) => 0,
@@ -74,8 +82,8 @@ impl Companion {
                 let flags = event.flags;
                 self.serve_event(event.data.u64(), flags)?;
             }
-            if self.leaving {
-                return self.leave();
+            if self.leaving && !self.released {
+                self.release();
             }
         }
     }
@@ -100,6 +108,7 @@ impl Companion {
                 // Stopping the service leaves containers running, and so their companions; one that is done goes.
                 if process::read_signals(&self.signals) && self.ended {
                     self.leaving = true;
+                    self.clients.clear();
                 }
             }
             _ => self.serve_client(token, flags),
@@ -109,7 +118,9 @@ impl Companion {
 
     fn accept(&mut self) {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+        while let Some(listener) = &self.listener
+            && let Ok(socket) = rustix::net::accept_with(listener, flags)
+        {
             self.add_client(socket, None);
         }
     }
@@ -129,6 +140,9 @@ impl Companion {
     /// To the log, then to the clients: where a client joins, the log holds all that it does not get.
     fn deliver(&mut self, stream: u8, len: usize) {
         let bytes = &self.buffer[..len];
+        if self.task_exited {
+            self.after_exit = self.after_exit.saturating_sub(len);
+        }
         if let Some(log) = &mut self.log {
             log.append(stream, bytes, time::now());
         }
@@ -139,7 +153,11 @@ impl Companion {
     }
 
     fn close_output(&mut self, at: usize) {
-        self.outputs.remove(at);
+        let output = self.outputs.remove(at);
+        if output.listened {
+            // gantryd holds the same open file: closing ours alone would leave it with epoll.
+            let _ = epoll::delete(&self.epoll, &output.fifo);
+        }
         if self.outputs.is_empty() {
             self.end();
         }
@@ -219,9 +237,11 @@ impl Companion {
 
     /// Reads until there is nothing, the end, or a client that must be waited for.
     fn drain(&mut self, stream: u8) {
-        while !self.is_congested()
-            && let Some(at) = self.outputs.iter().position(|output| output.stream == stream)
-        {
+        for _ in 0..IN_A_ROW {
+            if self.must_wait() {
+                return;
+            }
+            let Some(at) = self.outputs.iter().position(|output| output.stream == stream) else { return };
             match self.outputs[at].read(&mut self.buffer) {
                 Ok(Read::Bytes(len)) => self.deliver(stream, len),
                 Ok(Read::Nothing) => return,
@@ -254,8 +274,9 @@ impl Companion {
 
     // Between events
 
-    fn is_congested(&self) -> bool {
-        self.clients.iter().any(Client::is_full)
+    /// Whether output waits for a client. What a task wrote before its exit does not: it could be lost.
+    fn must_wait(&self) -> bool {
+        (!self.task_exited || self.after_exit == 0) && self.clients.iter().any(Client::is_full)
     }
 
     /// Drops who is gone and brings epoll's lists in line with what can go on.
@@ -272,7 +293,10 @@ impl Companion {
                 .for_each(|client| client.tell(&Message::StdinEnd));
         }
         self.clients.retain(|client| !client.is_gone()); // closing a socket takes it out of epoll
-        let congested = self.is_congested();
+        if self.released {
+            self.dismiss();
+        }
+        let congested = self.must_wait();
         for output in &mut self.outputs {
             // Out altogether, not just without interest: a hang-up would be told again and again.
             if output.listened == congested {
@@ -298,24 +322,6 @@ impl Companion {
                 listen(&self.epoll, &client.socket, client.token, flags, known, interest.is_some())?;
                 client.listened = interest;
             }
-        }
-        Ok(())
-    }
-
-    /// How long to wait: without end while there is work, `None` when it is time to go.
-    fn time_left(&mut self) -> Option<Option<Timespec>> {
-        if !self.ended || self.clients.iter().any(|client| client.role == Some(Role::Control)) {
-            self.alone_since = None;
-            return Some(None);
-        }
-        let left = LINGER.checked_sub(self.alone_since.get_or_insert_with(Instant::now).elapsed())?;
-        Some(Some(Timespec { tv_sec: left.as_secs() as i64 + 1, tv_nsec: 0 }))
-    }
-
-    fn leave(&mut self) -> io::Result<()> {
-        if let Some(log) = &mut self.log {
-            log.finish(time::now());
-            log.settle();
         }
         Ok(())
     }

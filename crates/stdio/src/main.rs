@@ -1,7 +1,8 @@
 //! `gantry-stdio`: owns the standard streams of one run of a container and writes its log.
 //!
 //! ```text
-//!   spare ──Assign──► serving ──both outputs at their end──► ended ──Quit, or 30 s without gantryd──► gone
+//!   spare ──Assign──► serving ──both outputs at their end──► ended ──Quit──► released ──clients served──► gone
+//!                                                              └──30 s without gantryd──► gone
 //! ```
 //!
 //! gantryd starts it as a spare with a socket as descriptor 0. While the container runs it depends on nobody: gantryd

@@ -9,7 +9,11 @@ use std::{
 };
 
 use gantry_logs::compress::{Compressor, gzip};
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags},
+    process::{Pid, PidfdFlags, Signal},
+};
 
 /// A session of its own, so that Ctrl-C and a hang-up at gantryd's terminal do not reach it, and all signals that can
 /// be asked away turned into news on the returned descriptor.
@@ -52,7 +56,10 @@ pub(crate) fn take_control() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-/// Compresses in a child, so that no container waits for it.
+/// A compression that takes longer is given up where somebody waits for it; the plain file stays.
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// Compresses in a child, so that no container waits for it. It ends with its parent: a successor may rotate at once.
 #[derive(Debug, Default)]
 pub(crate) struct Forked {
     child: Option<libc::pid_t>,
@@ -62,10 +69,16 @@ impl Compressor for Forked {
     fn start(&mut self, rotated: &Path) {
         self.settle();
         // SAFETY: there is one thread. The child gives up every descriptor first, so that it holds no container's or
-        // client's stream open, and never returns into the parent's code.
+        // client's stream open, and never returns into the parent's code. A parent that was gone before the prctl shows
+        // in getppid.
         unsafe {
+            let parent = libc::getpid();
             match libc::fork() {
                 0 => {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    if libc::getppid() != parent {
+                        libc::_exit(1);
+                    }
                     libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
                     libc::nice(10);
                     let done = gzip(rotated);
@@ -80,8 +93,19 @@ impl Compressor for Forked {
 
     fn settle(&mut self) {
         if let Some(child) = self.child.take() {
+            give_time(child);
             // SAFETY: our own child, reaped here and nowhere else.
             unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
         }
+    }
+}
+
+/// Returns when the child has ended or was told to.
+fn give_time(child: libc::pid_t) {
+    let Some(pid) = Pid::from_raw(child) else { return };
+    let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if !matches!(poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&PATIENCE)), Ok(1)) {
+        // One that has just ended needs no signal.
+        let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
     }
 }

@@ -163,6 +163,55 @@ fn rotated_files_are_compressed_beside_and_nothing_is_missing_between_them() {
 }
 
 #[test]
+fn a_client_that_reads_late_gets_every_byte_after_the_exit_and_holds_nobody_up() {
+    let mut companion = Companion::new();
+    let mut client = companion.settle();
+    // More than the client's sockets and its buffer take: a part waits in the pipe.
+    let text: String = (0..280_000).map(|i| format!("{i:06}\n")).collect();
+    companion.write(&text);
+    companion.out = None;
+    frame::send(&companion.control, &Message::TaskExited, &[]).unwrap();
+    assert_eq!(companion.message(), Message::End);
+    frame::send(&companion.control, &Message::Quit, &[]).unwrap();
+    assert_eq!(companion.message(), Message::Released);
+    assert!(frame::read(&mut &companion.control).unwrap().is_none(), "gantryd is let go");
+    let log = fs::read_to_string(companion.log()).unwrap();
+    assert_eq!(log.lines().count(), 280_000, "the log waits for no client");
+    assert!(companion.child.try_wait().unwrap().is_none(), "it has a client to serve");
+    let mut read = Vec::new();
+    loop {
+        match frame::read(&mut client).unwrap().unwrap() {
+            (1, data) => read.extend(data),
+            (frame::CONTROL, data) => {
+                assert_eq!(frame::message::<Message>(&data).unwrap(), Message::End);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(read == text.as_bytes());
+    assert!(companion.child.wait().unwrap().success());
+}
+
+#[test]
+fn output_after_the_run_is_over_is_cut_with_a_note() {
+    let mut companion = Companion::new();
+    let client = companion.settle();
+    let mut out = companion.out.take().unwrap();
+    // It outlives the task, and writes as fast as it is read.
+    let writer = std::thread::spawn(move || while out.write_all(&[b'\n'; 64 << 10]).is_ok() {});
+    frame::send(&companion.control, &Message::TaskExited, &[]).unwrap();
+    frame::send(&companion.control, &Message::Quit, &[]).unwrap();
+    while companion.message() != Message::Released {}
+    let log = fs::read_to_string(companion.log()).unwrap();
+    drop(client);
+    assert!(companion.child.wait().unwrap().success());
+    writer.join().unwrap();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("gantry: what was written after this point is not kept"), "{last}");
+}
+
+#[test]
 fn signals_do_not_end_it_while_the_container_lives() {
     let mut companion = Companion::new();
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::PIPE] {

@@ -3,6 +3,7 @@
 //! ```text
 //!   spare:    gantryd ── Assign + descriptors ──► companion (its descriptor 0)    companion ── Ready | Failed ──►
 //!   control:  gantryd ── Hello{control} ──► socket    ◄── Welcome    ◄── StdinEnd, End    ── TaskExited, Quit ──►
+//!                                                                                        ◄── Released
 //!   attach:   gantryd ── Hello{attach}  ──► socket    ◄── Welcome    ◄── frames 1, 2, then End    ── frames 0 ──►
 //! ```
 //!
@@ -58,12 +59,14 @@ pub enum Message {
     },
     /// To control: the input is over and the companion closed its end of the stdin FIFO.
     StdinEnd,
-    /// To control and clients: both outputs are at their end, in the log and sent.
+    /// To control: both outputs are at their end and in the log. To a client, behind its last byte: there is no more.
     End,
     /// From control: the task has exited; an output without a writer is at its end.
     TaskExited,
-    /// From control: leave.
+    /// From control: let the folder and the log go. Clients still get what is on its way to them.
     Quit,
+    /// To control: nothing here touches the folder or the log any more. An older companion just goes.
+    Released,
     /// From a newer peer; ignored.
     #[serde(other)]
     Unknown,

@@ -46,6 +46,7 @@ pub(super) async fn attach(inner: &Arc<Inner>, id: &ContainerId, request: Attach
     let client = Client {
         inner: inner.clone(),
         id: id.clone(),
+        run: session.setup.run,
         folder,
         request,
         terminal: session.setup.terminal,
@@ -112,6 +113,7 @@ enum Over {
 struct Client {
     inner: Arc<Inner>,
     id: ContainerId,
+    run: u64,
     folder: RunFolder,
     request: AttachRequest,
     terminal: bool,
@@ -122,14 +124,15 @@ struct Client {
 impl Client {
     async fn run(mut self, mut socket: UnixStream, mut buffer: BytesMut) {
         while let Over::Lost = self.converse(&mut socket, &mut buffer).await {
-            let Ok(Some(successor)) = tokio::time::timeout(SUCCESSION, self.successor()).await else { return };
-            (socket, buffer) = successor;
+            let successor = tokio::time::timeout(SUCCESSION, self.successor()).await.ok().flatten();
             if self.request.stderr && !self.terminal {
                 let text = format!("gantry: up to {MAX_LOSS} bytes of output were lost here: its logger was killed\n");
                 let notice = OutputChunk { stream: Stream::Stderr, data: Bytes::from(text) };
                 // A client that is gone is seen in the conversation.
                 let _ = self.output.send(Ok(notice)).await;
             }
+            let Some(successor) = successor else { return };
+            (socket, buffer) = successor;
         }
     }
 
@@ -171,7 +174,7 @@ impl Client {
     async fn successor(&self) -> Option<(UnixStream, BytesMut)> {
         let mut changes = self.inner.changes.subscribe();
         loop {
-            let session = self.inner.session(&self.id)?;
+            let session = self.inner.session(&self.id).filter(|session| session.setup.run == self.run)?;
             if session.state() != State::Dead
                 && let Ok((socket, buffer, _)) = join(&self.folder, self.request).await
             {

@@ -26,15 +26,17 @@ use tokio::{
 
 use super::{Inner, folder::RunFolder, spare::Placed};
 
-/// A companion that was told to leave and has not is killed after this.
-const LEAVE: Duration = Duration::from_secs(3);
+/// A companion that was told to let its run go and has not is killed after this. It gives a compression under way 5 s.
+const LEAVE: Duration = Duration::from_secs(8);
+/// A killed one goes at once.
+const DIE: Duration = Duration::from_secs(1);
 /// A living companion answers at once; one that does not for so long is not the one we look for.
 const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Serving,
-    /// All output is in the log and with the clients.
+    /// All output is in the log, and with the clients or on its way to them.
     Ended,
     Dead,
 }
@@ -96,7 +98,8 @@ impl Session {
         }
     }
 
-    /// Sends the companion away and waits until it has gone.
+    /// Sends the companion away and waits until it has let the folder and the log go. It may live on for clients that
+    /// read late.
     pub(super) async fn end(&self) {
         self.leaving.store(true, Ordering::Release);
         self.tell(Message::Quit);
@@ -107,7 +110,7 @@ impl Session {
         if let Some(pid) = self.pid {
             kill(pid);
         }
-        if tokio::time::timeout(LEAVE, self.control.closed()).await.is_err() {
+        if tokio::time::timeout(DIE, self.control.closed()).await.is_err() {
             tracing::error!(container = %self.setup.id, pid = self.pid, "the companion cannot be killed");
         }
     }
@@ -139,7 +142,11 @@ impl Conversation {
         loop {
             tokio::select! {
                 news = super::attach::read_frame(&mut reading, &mut buffer) => match news {
-                    Ok(Some((frame::CONTROL, data))) => self.take(&data),
+                    Ok(Some((frame::CONTROL, data))) => match frame::message(&data) {
+                        Ok(Message::Released) => break,
+                        Ok(message) => self.take(&message),
+                        Err(error) => tracing::warn!(container = %self.id, %error, "a companion's word is not understood"),
+                    },
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,
                 },
@@ -161,12 +168,12 @@ impl Conversation {
         }
     }
 
-    fn take(&self, data: &[u8]) {
-        match frame::message(data) {
-            Ok(Message::End) => {
+    fn take(&self, message: &Message) {
+        match message {
+            Message::End => {
                 self.report.send_replace(State::Ended);
             }
-            Ok(Message::StdinEnd) => self.inner.stdin_ends.push(self.id.clone()),
+            Message::StdinEnd => self.inner.stdin_ends.push(self.id.clone()),
             _ => {}
         }
     }

@@ -19,10 +19,11 @@ pub trait Stdio: Send + Sync {
     /// Joins the streams. Output begins with the first byte after `log_position` of the answer.
     /// `NotFound` when the run has no companion.
     async fn attach(&self, id: &ContainerId, request: &AttachRequest) -> Result<AttachStreams>;
-    /// Returns when everything the run wrote is in the log and with the clients, or at the companion's death.
+    /// Returns when everything the run wrote is in the log, however slowly clients read, or at the companion's death.
     /// To be called when the task has exited.
     async fn drained(&self, id: &ContainerId) -> Result<()>;
-    /// Ends the companion and removes FIFOs and sockets of the run. Absent is `Ok`.
+    /// Ends the run's streams and removes its FIFOs and socket. Attached clients still get what was written before.
+    /// Absent is `Ok`.
     async fn close(&self, id: &ContainerId) -> Result<()>;
     /// Runs for which there are FIFOs or a companion; for the reconciliation.
     async fn sessions(&self) -> Result<Vec<ContainerId>>;

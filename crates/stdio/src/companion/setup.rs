@@ -6,7 +6,7 @@ use gantry_logs::{Format, Options, Writer, time};
 use gantry_wire::stdio::{Assign, Log, LogFormat, MAX_LOSS, READ_SIZE};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use super::{Companion, FIRST_CLIENT, Input, LISTENER, Output, SIGNALS};
+use super::{AFTER_EXIT, Companion, FIRST_CLIENT, Input, LISTENER, Output, SIGNALS};
 use crate::process::Forked;
 
 impl Companion {
@@ -38,7 +38,7 @@ impl Companion {
         Ok(Self {
             assign,
             epoll,
-            listener,
+            listener: Some(listener),
             signals,
             outputs,
             input,
@@ -47,9 +47,11 @@ impl Companion {
             log,
             buffer: vec![0; READ_SIZE],
             task_exited: false,
+            after_exit: AFTER_EXIT,
             ended: false,
             stdin_end_told: false,
             leaving: false,
+            released: false,
             alone_since: None,
         })
     }
