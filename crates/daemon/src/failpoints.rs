@@ -19,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_domain::{
-    ContainerId, Digest, ExecId, Result,
+    ContainerId, Digest, ExecId, NetworkId, Result,
     container::{Exit, record::ExecRecord},
     image::{Descriptor, NamedImage, PlatformImage},
     log::{LogBatch, LogQuery},
@@ -277,8 +277,11 @@ impl Network for Points<dyn Network> {
     async fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
         through!("network.ensure_network", self.0.ensure_network(network))
     }
-    async fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
-        through!("network.remove_network", self.0.remove_network(network))
+    async fn remove_network(&self, id: &NetworkId) -> Result<()> {
+        through!("network.remove_network", self.0.remove_network(id))
+    }
+    async fn networks(&self) -> Result<Vec<NetworkId>> {
+        through!("network.networks", self.0.networks())
     }
     async fn reserve_ports(&self, id: &ContainerId, wanted: &[PortRequest]) -> Result<Vec<PublishedPort>> {
         through!("network.reserve_ports", self.0.reserve_ports(id, wanted))
@@ -294,6 +297,9 @@ impl Network for Points<dyn Network> {
     }
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
         through!("network.adopt_sandbox", self.0.adopt_sandbox(setup))
+    }
+    async fn update_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
+        through!("network.update_sandbox", self.0.update_sandbox(setup))
     }
     async fn sandboxes(&self) -> Result<Vec<ContainerId>> {
         through!("network.sandboxes", self.0.sandboxes())

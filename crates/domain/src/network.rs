@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::NetworkId;
 
+pub mod check;
+pub mod endpoint;
 pub mod hosts;
 pub mod ipam;
+pub mod options;
 pub mod resolv;
 
 /// What the store keeps of a network. The predefined three (`bridge`, `host`, `none`) are made at the first start.
@@ -35,6 +38,69 @@ pub struct NetworkRecord {
     /// One of the predefined networks.
     #[serde(default)]
     pub predefined: bool,
+    /// Only a template for networks to come (`--config-only`).
+    #[serde(default)]
+    pub config_only: bool,
+    /// Name of the template that this one was made from.
+    #[serde(default)]
+    pub config_from: String,
+    /// The pools of these families were asked for: static addresses may be taken from them.
+    #[serde(default)]
+    pub own_pools: Families,
+}
+
+/// The two families of addresses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Families {
+    pub v4: bool,
+    pub v6: bool,
+}
+
+impl NetworkRecord {
+    /// A bridge network of that name with a new id, IPv4, and nothing else.
+    pub fn named(name: &str) -> Self {
+        Self {
+            schema: crate::container::record::SCHEMA,
+            generation: 0,
+            id: NetworkId::random(),
+            name: name.to_owned(),
+            created: Timestamp::UNIX_EPOCH,
+            driver: "bridge".to_owned(),
+            enable_ipv4: true,
+            enable_ipv6: false,
+            internal: false,
+            attachable: false,
+            ipam: Ipam { driver: "default".to_owned(), options: None, config: None },
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            bridge: String::new(),
+            predefined: false,
+            config_only: false,
+            config_from: String::new(),
+            own_pools: Families::default(),
+        }
+    }
+
+    /// Whether its containers' ports are published on the host.
+    pub fn publishes(&self) -> bool {
+        self.driver == "bridge" && !self.internal
+    }
+
+    /// Whether names are resolved on it: on every network but the predefined ones.
+    pub fn resolves_names(&self) -> bool {
+        !self.predefined
+    }
+
+    /// The pools of one family.
+    pub fn pools(&self, v6: bool) -> impl Iterator<Item = &IpamConfig> {
+        let all = self.ipam.config.iter().flatten();
+        all.filter(move |pool| pool.net().is_some_and(|net| net.addr().is_ipv6() == v6))
+    }
+
+    pub fn subnets(&self) -> impl Iterator<Item = ipnet::IpNet> {
+        self.ipam.config.iter().flatten().filter_map(IpamConfig::net)
+    }
 }
 
 /// Docker's `network.IPAM`.
@@ -58,6 +124,18 @@ pub struct IpamConfig {
     pub gateway: String,
     #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "BTreeMap::is_empty")]
     pub aux_address: BTreeMap<String, String>,
+}
+
+impl IpamConfig {
+    /// The subnet, where it is one.
+    pub fn net(&self) -> Option<ipnet::IpNet> {
+        self.subnet.parse().ok()
+    }
+
+    /// The gateway without a prefix.
+    pub fn gateway_address(&self) -> Option<IpAddr> {
+        self.gateway.split('/').next()?.parse().ok()
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,11 +1,13 @@
 //! Claims that cross objects: names, volumes, networks, addresses, images in use. One short lock, never across an await.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::Ipv4Addr,
-};
+mod addresses;
+mod networks;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use gantry_domain::{ContainerId, Digest, Error, NetworkId, Result, network::NetworkRecord, volume::VolumeRecord};
+
+use addresses::Addresses;
 
 /// The index; derived from the records at the start, never stored.
 #[derive(Default)]
@@ -14,9 +16,12 @@ pub(crate) struct Claims {
     pub volumes: BTreeMap<String, VolumeRecord>,
     volume_users: HashMap<String, BTreeSet<ContainerId>>,
     pub networks: BTreeMap<NetworkId, NetworkRecord>,
+    /// Networks that are being made or taken away: name, bridge and pools are theirs, and nobody sees or joins them.
+    passing: BTreeMap<NetworkId, NetworkRecord>,
+    /// Who is in a network now, with the id of the endpoint.
+    endpoints: HashMap<NetworkId, BTreeMap<ContainerId, String>>,
     image_users: HashMap<Digest, HashSet<ContainerId>>,
-    addresses: HashMap<NetworkId, HashMap<Ipv4Addr, ContainerId>>,
-    last_address: HashMap<NetworkId, Ipv4Addr>,
+    addresses: HashMap<NetworkId, Addresses>,
 }
 
 impl Claims {
@@ -77,78 +82,7 @@ impl Claims {
             users.remove(id);
             !users.is_empty()
         });
-        self.free_addresses(id);
-    }
-
-    /// Takes an address that is known: a restart, or one that the user asked for.
-    pub fn take_address(&mut self, network: &NetworkId, address: Ipv4Addr, id: &ContainerId) -> Result<()> {
-        let used = self.addresses.entry(network.clone()).or_default();
-        match used.get(&address) {
-            Some(owner) if owner != id => Err(Error::forbidden("Address already in use")),
-            _ => {
-                used.insert(address, id.clone());
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes the next free address of a network's pool.
-    pub fn next_address(&mut self, network: &NetworkId, id: &ContainerId, range: &AddressRange) -> Result<Ipv4Addr> {
-        let used = self.addresses.entry(network.clone()).or_default();
-        let taken = |address: Ipv4Addr| used.contains_key(&address) || range.reserved.contains(&address);
-        let last = self.last_address.get(network).copied();
-        let address = gantry_domain::network::ipam::next_address(range.subnet, range.range, &taken, last)?;
-        used.insert(address, id.clone());
-        self.last_address.insert(network.clone(), address);
-        Ok(address)
-    }
-
-    pub fn free_addresses(&mut self, id: &ContainerId) {
-        for used in self.addresses.values_mut() {
-            used.retain(|_, owner| owner != id);
-        }
-    }
-
-    /// Exact id, then exact name, then id prefix, in Docker's words.
-    pub fn network(&self, typed: &str) -> Result<&NetworkRecord> {
-        if let Some(found) = self.networks.values().find(|network| network.id.as_str() == typed) {
-            return Ok(found);
-        }
-        if let Some(found) = self.networks.values().find(|network| network.name == typed) {
-            return Ok(found);
-        }
-        let mut matches =
-            self.networks.values().filter(|network| !typed.is_empty() && network.id.as_str().starts_with(typed));
-        match (matches.next(), matches.count()) {
-            (Some(found), 0) => Ok(found),
-            (Some(_), more) => Err(Error::invalid(format!(
-                "network {typed} is ambiguous ({} matches found based on ID prefix)",
-                more + 1
-            ))),
-            (None, _) => Err(Error::not_found(format!("network {typed} not found"))),
-        }
-    }
-}
-
-/// Where a network's addresses come from.
-pub(crate) struct AddressRange {
-    pub subnet: ipnet::Ipv4Net,
-    pub range: ipnet::Ipv4Net,
-    pub reserved: HashSet<Ipv4Addr>,
-}
-
-impl AddressRange {
-    /// The first IPv4 pool of a network; `None` where it has none.
-    pub fn of(network: &NetworkRecord) -> Option<Self> {
-        let pools = network.ipam.config.as_deref().unwrap_or_default();
-        pools.iter().find_map(|pool| {
-            let subnet: ipnet::Ipv4Net = pool.subnet.parse().ok()?;
-            let range = pool.ip_range.parse().unwrap_or(subnet);
-            let mut reserved: HashSet<Ipv4Addr> =
-                pool.aux_address.values().filter_map(|text| text.parse().ok()).collect();
-            reserved.extend(pool.gateway.parse::<Ipv4Addr>().ok());
-            Some(Self { subnet, range, reserved })
-        })
+        self.leave_networks(id);
     }
 }
 

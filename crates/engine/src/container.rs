@@ -2,8 +2,10 @@
 
 mod addresses;
 mod attach;
+mod connect;
 mod create;
 mod delete;
+mod disconnect;
 mod exit;
 mod files;
 mod health;
@@ -20,6 +22,7 @@ mod rejoin;
 mod rename;
 mod resize;
 mod restart;
+mod sandbox;
 mod start;
 mod stats;
 mod stop;
@@ -40,6 +43,7 @@ use gantry_domain::{
 };
 
 pub(crate) use addresses::retake;
+pub use connect::{NetworkConnect, NetworkDisconnect};
 pub(crate) use exit::UNSEEN;
 pub(crate) use files::exec_process;
 pub use gantry_domain::container::state::Outcome;

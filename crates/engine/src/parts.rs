@@ -64,6 +64,8 @@ pub(crate) struct Parts {
     /// What recovery and the sweeps found, for `/info`.
     pub warnings: Mutex<Vec<String>>,
     pub boot_id: String,
+    /// Where networks without a subnet of their own take one from; empty: Docker's.
+    pub pools: Vec<(ipnet::Ipv4Net, u8)>,
 }
 
 /// How old facts may be that a request is checked against.
@@ -87,7 +89,13 @@ impl Engine {
 }
 
 impl Parts {
-    pub fn new(id: EngineId, ports: Ports, settings: Settings, events: EventBus) -> Self {
+    pub fn new(
+        id: EngineId,
+        ports: Ports,
+        settings: Settings,
+        pools: Vec<(ipnet::Ipv4Net, u8)>,
+        events: EventBus,
+    ) -> Self {
         let boot_id = ports.host.boot_id();
         Self {
             id,
@@ -104,6 +112,7 @@ impl Parts {
             unfinished: Mutex::default(),
             warnings: Mutex::default(),
             boot_id,
+            pools,
         }
     }
 

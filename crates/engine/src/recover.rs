@@ -40,7 +40,13 @@ impl Engine {
     pub async fn open(start: Start) -> Result<(Self, Recovery)> {
         let loaded = start.ports.store.load().await?;
         let ring = kept_events(&start.ports).await;
-        let parts = Arc::new(Parts::new(start.id, start.ports, start.settings, EventBus::new(ring)));
+        let parts = Arc::new(Parts::new(
+            start.id,
+            start.ports,
+            start.settings,
+            start.bridge.pools.clone(),
+            EventBus::new(ring),
+        ));
         for text in &loaded.damage {
             parts.warn(text.clone());
         }
@@ -70,6 +76,7 @@ impl Engine {
         self.adopt_volumes(&loaded).await;
         self.rebuild(&loaded).await;
         predefined::ensure(&self.parts, &bridge).await?;
+        crate::network::recover::ensure(&self.parts).await;
         let tasks: HashMap<ContainerId, TaskInfo> =
             self.parts.ports.runtime.tasks().await?.into_iter().map(|task| (task.id.clone(), task)).collect();
         let handles: Vec<Arc<Handle>> = self.parts.containers.read().values().cloned().collect();

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use gantry_domain::{
-    ContainerId, Error, Result,
+    ContainerId, Error, NetworkId, Result,
     network::{NetworkRecord, PortRequest, PublishedPort},
     ports::{InterfaceStatistics, Network, SandboxSetup},
 };
@@ -19,14 +19,19 @@ use crate::Fakes;
 impl Network for Fakes {
     async fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
         self.calls.pass("network.ensure_network")?;
-        self.world().networks.insert(network.name.clone());
+        self.world().networks.insert(network.id.clone());
         Ok(())
     }
 
-    async fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
+    async fn remove_network(&self, id: &NetworkId) -> Result<()> {
         self.calls.pass("network.remove_network")?;
-        self.world().networks.remove(&network.name);
+        self.world().networks.remove(id);
         Ok(())
+    }
+
+    async fn networks(&self) -> Result<Vec<NetworkId>> {
+        self.calls.pass("network.networks")?;
+        Ok(self.world().networks.iter().cloned().collect())
     }
 
     async fn reserve_ports(&self, id: &ContainerId, wanted: &[PortRequest]) -> Result<Vec<PublishedPort>> {
@@ -60,7 +65,7 @@ impl Network for Fakes {
 
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
         self.calls.pass("network.create_sandbox")?;
-        self.world().sandboxes.insert(setup.id.clone());
+        self.world().sandboxes.insert(setup.id.clone(), interfaces(setup));
         Ok(PathBuf::from("/run/fake/netns").join(setup.id.as_str()))
     }
 
@@ -72,14 +77,18 @@ impl Network for Fakes {
 
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
         self.calls.pass("network.adopt_sandbox")?;
-        let there = self.world().sandboxes.contains(&setup.id);
-        if there { Ok(()) } else { Err(Error::not_found("the namespace is gone")) }
+        self.converge(setup)
+    }
+
+    async fn update_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
+        self.calls.pass("network.update_sandbox")?;
+        self.converge(setup)
     }
 
     async fn sandboxes(&self) -> Result<Vec<ContainerId>> {
         self.calls.pass("network.sandboxes")?;
         let world = self.world();
-        Ok(world.sandboxes.iter().chain(world.ports.keys()).cloned().collect())
+        Ok(world.sandboxes.keys().chain(world.ports.keys()).cloned().collect())
     }
 
     async fn host_routes(&self) -> Result<Vec<ipnet::IpNet>> {
@@ -95,4 +104,20 @@ impl Network for Fakes {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+impl Fakes {
+    fn converge(&self, setup: &SandboxSetup) -> Result<()> {
+        match self.world().sandboxes.get_mut(&setup.id) {
+            Some(sandbox) => *sandbox = interfaces(setup),
+            None => return Err(Error::not_found("the namespace is gone")),
+        }
+        Ok(())
+    }
+}
+
+/// Names of interfaces with the networks they lead to.
+fn interfaces(setup: &SandboxSetup) -> BTreeMap<String, String> {
+    let endpoints = setup.endpoints.iter();
+    endpoints.map(|(network, endpoint)| (endpoint.interface.clone(), network.name.clone())).collect()
 }

@@ -37,9 +37,10 @@ pub struct World {
     pub exec_ends: Option<(u32, Bytes)>,
     pub sessions: BTreeMap<ContainerId, StdioSetup>,
     pub(crate) attached: BTreeMap<ContainerId, Vec<mpsc::UnboundedSender<OutputChunk>>>,
-    pub sandboxes: BTreeSet<ContainerId>,
+    /// With the interfaces in each, and the networks they lead to.
+    pub sandboxes: BTreeMap<ContainerId, BTreeMap<String, String>>,
     pub ports: BTreeMap<ContainerId, Vec<PublishedPort>>,
-    pub networks: BTreeSet<String>,
+    pub networks: BTreeSet<NetworkId>,
     pub folders: BTreeMap<ContainerId, BTreeMap<String, Bytes>>,
     pub exec_notes: BTreeMap<ExecId, ExecRecord>,
     pub volumes: BTreeMap<String, VolumeRecord>,
@@ -156,7 +157,13 @@ impl World {
             }
         }
         self.sessions.keys().for_each(|id| add("session", id));
-        self.sandboxes.iter().for_each(|id| add("sandbox", id));
+        for (id, interfaces) in &self.sandboxes {
+            add("sandbox", id);
+            interfaces.iter().for_each(|(name, network)| add("interface", &format!("{id} {name} {network}")));
+        }
+        // The default bridge stands for as long as the engine does.
+        let predefined = |id: &&NetworkId| self.records.networks.get(*id).is_some_and(|network| network.predefined);
+        self.networks.iter().filter(|id| !predefined(id)).for_each(|id| add("network", id));
         self.ports.keys().for_each(|id| add("ports", id));
         self.folders.keys().for_each(|id| add("folder", id));
         self.exec_notes.keys().for_each(|id| add("exec-note", id));
@@ -165,6 +172,8 @@ impl World {
         self.views.iter().for_each(|key| add("view", key));
         self.records.containers.keys().for_each(|id| add("record", id));
         self.records.container_tombstones.iter().for_each(|id| add("tombstone", id));
+        self.records.networks.keys().filter(|id| !predefined(id)).for_each(|id| add("network-record", id));
+        self.records.network_tombstones.iter().for_each(|id| add("network-tombstone", id));
         self.records.volumes.keys().for_each(|name| add("volume-record", name));
         self.records.volume_tombstones.iter().for_each(|name| add("volume-tombstone", name));
         held

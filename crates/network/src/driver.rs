@@ -1,10 +1,10 @@
 //! Drivers: how the networks of one kind are made, and how a container's end gets into one.
 
-use std::{io, os::fd::BorrowedFd};
+use std::{io, net::IpAddr, os::fd::BorrowedFd};
 
 use gantry_domain::{Error, Result, container::record::Endpoint, network::NetworkRecord};
 
-use crate::{netlink::Route, rules::BridgeRules, settings::NetworkSettings};
+use crate::{link, netlink::Route, rules::BridgeRules, settings::NetworkSettings, sysctl};
 
 pub mod bridge;
 
@@ -14,12 +14,11 @@ pub trait Driver: Send + Sync {
     fn rules(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<Option<BridgeRules>>;
     /// Makes or repairs the network's own links.
     fn create(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<()>;
-    /// Absent is `Ok`.
-    fn remove(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<()>;
-    /// Puts a container into it.
+    /// Makes the container's interface, without addresses.
     fn join(&self, join: &Join<'_>) -> io::Result<()>;
-    /// Takes what `join` left on the host away. Absent is `Ok`.
-    fn leave(&self, host: &Route, host_interface: &str) -> io::Result<()>;
+    /// Whether the interface that is there already, with this end on the host (by the index it belongs to), is the one
+    /// that `join` would make.
+    fn is_joined(&self, join: &Join<'_>, host_end_at: Option<u32>) -> io::Result<bool>;
 }
 
 /// One endpoint to be made. The calling thread is in the container's namespace.
@@ -36,8 +35,34 @@ pub struct Join<'a> {
     pub host_interface: &'a str,
     /// Name of the end in the container.
     pub interface: &'a str,
-    /// Whether this endpoint gives the default routes.
-    pub default_route: bool,
+}
+
+/// Joins, then addresses and settings of the container's end. The thread is in the container's namespace.
+pub fn join(driver: &dyn Driver, join: &Join<'_>) -> io::Result<()> {
+    driver.join(join)?;
+    let endpoint = join.endpoint;
+    let index = join.inside.index_of(join.interface)?;
+    // With the setting, nothing of IPv6 comes up by itself: no link-local address, no router's advertisement.
+    let v6 = endpoint.ipv6.is_some();
+    sysctl::set_where_present(&format!("net/ipv6/conf/{}/disable_ipv6", join.interface), if v6 { "0" } else { "1" })?;
+    sysctl::set_where_present(&format!("net/ipv6/conf/{}/accept_ra", join.interface), "0")?;
+    let mut steps = Vec::new();
+    steps.extend(endpoint.ipv4.map(|net| link::add_address(index, net.into())));
+    steps.extend(endpoint.ipv6.map(|net| link::add_address(index, net.into())));
+    steps.extend(endpoint.link_local.iter().map(|ip| link::add_address(index, link_local(*ip))));
+    steps.push(link::set_up(index));
+    join.inside.execute(steps)?;
+    for (key, value) in &endpoint.sysctls {
+        sysctl::set(key, value)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot set sysctl {key}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// With the prefix of its kind.
+fn link_local(ip: IpAddr) -> ipnet::IpNet {
+    let prefix = if ip.is_ipv4() { 16 } else { 64 };
+    ipnet::IpNet::new(ip, prefix).unwrap_or_else(|_| ip.into())
 }
 
 /// The driver of that name.
@@ -60,13 +85,10 @@ impl Driver for Nothing {
     fn create(&self, _: &NetworkRecord, _: &NetworkSettings) -> Result<()> {
         Ok(())
     }
-    fn remove(&self, _: &NetworkRecord, _: &NetworkSettings) -> Result<()> {
-        Ok(())
-    }
     fn join(&self, _: &Join<'_>) -> io::Result<()> {
         Ok(())
     }
-    fn leave(&self, _: &Route, _: &str) -> io::Result<()> {
-        Ok(())
+    fn is_joined(&self, _: &Join<'_>, _: Option<u32>) -> io::Result<bool> {
+        Ok(true)
     }
 }

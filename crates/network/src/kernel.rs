@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use gantry_domain::{
-    ContainerId, Error, Result,
+    ContainerId, Error, NetworkId, Result,
     network::{NetworkRecord, PortRequest, Protocol, PublishedPort},
     ports::{InterfaceStatistics, Network, SandboxSetup},
 };
@@ -24,6 +24,7 @@ use crate::{
     driver,
     forwarding::Forwarding,
     leftovers::Leftovers,
+    links,
     namespace::{self, Namespaces},
     netd::Netd,
     ports::{self, Reservations, Reserved},
@@ -130,13 +131,22 @@ impl Inner {
         Ok(())
     }
 
-    fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
-        let driver = driver::named(&network.driver)?;
+    fn remove_network(&self, id: &NetworkId) -> Result<()> {
         let mut rules = self.rules.lock();
-        driver.remove(network, &self.settings)?;
+        let bridges = rules.bridges.iter().filter(|(_, bridge)| bridge.network == id.as_str());
+        let known: Vec<String> = bridges.map(|(name, _)| name.clone()).collect();
+        // The links first: what is up is never without rules.
+        links::remove(id, &known, &self.settings)?;
         let mut next = rules.clone();
-        next.bridges.retain(|_, bridge| bridge.network != network.id.as_str());
+        next.bridges.retain(|_, bridge| bridge.network != id.as_str());
         if next.bridges.len() < rules.bridges.len() { self.enforce(&mut rules, next) } else { Ok(()) }
+    }
+
+    fn networks(&self) -> Result<Vec<NetworkId>> {
+        let mut found = links::networks(&self.settings)?;
+        let rules = self.rules.lock();
+        found.extend(rules.bridges.values().filter_map(|bridge| NetworkId::parse(&bridge.network).ok()));
+        Ok(found.into_iter().collect())
     }
 
     /// The one place where the table is applied. netd does nothing where it has this text already and it is in force.
@@ -211,9 +221,14 @@ impl Network for KernelNetwork {
         blocking(move || inner.ensure_network(&network)).await
     }
 
-    async fn remove_network(&self, network: &NetworkRecord) -> Result<()> {
-        let (inner, network) = (self.inner.clone(), network.clone());
-        blocking(move || inner.remove_network(&network)).await
+    async fn remove_network(&self, id: &NetworkId) -> Result<()> {
+        let (inner, id) = (self.inner.clone(), id.clone());
+        blocking(move || inner.remove_network(&id)).await
+    }
+
+    async fn networks(&self) -> Result<Vec<NetworkId>> {
+        let inner = self.inner.clone();
+        blocking(move || inner.networks()).await
     }
 
     async fn reserve_ports(&self, id: &ContainerId, wanted: &[PortRequest]) -> Result<Vec<PublishedPort>> {
@@ -269,7 +284,17 @@ impl Network for KernelNetwork {
             return Err(Error::not_found(format!("no network namespace of container {}", setup.id.short())));
         }
         self.inner.mend_ports(setup).await?;
-        self.inner.lead(setup).await
+        self.update_sandbox(setup).await
+    }
+
+    async fn update_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
+        if !self.inner.namespaces.is_pinned(&setup.id) {
+            return Err(Error::not_found(format!("no network namespace of container {}", setup.id.short())));
+        }
+        let (inner, work) = (self.inner.clone(), setup.clone());
+        let updated = namespace::on_a_thread(move || sandbox::update(&work, &inner.namespaces, &inner.settings)).await;
+        // Ports follow what could be done; a link that could not be made must not keep them in the wrong place.
+        self.inner.lead(setup).await.and(updated.map_err(Error::from))
     }
 
     async fn sandboxes(&self) -> Result<Vec<ContainerId>> {

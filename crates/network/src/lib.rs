@@ -11,6 +11,7 @@ mod forwarding;
 mod kernel;
 mod leftovers;
 mod link;
+mod links;
 mod namespace;
 mod netd;
 mod netlink;

@@ -104,10 +104,6 @@ pub fn set_up(index: u32) -> Step {
     (RouteNetlinkMessage::SetLink(link), 0)
 }
 
-pub fn delete(name: &str) -> Step {
-    (RouteNetlinkMessage::DelLink(by_name(name)), 0)
-}
-
 pub fn delete_index(index: u32) -> Step {
     let mut link = LinkMessage::default();
     link.header.index = index;
@@ -156,6 +152,42 @@ pub fn delete_address(index: u32, address: IpNet) -> Step {
     }
 }
 
+/// Puts the default route of the gateway's family in, in place of the one that is there.
+pub fn set_default_route(gateway: IpAddr) -> Step {
+    let (message, _) = add_default_route(gateway);
+    (message, NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Name, hardware address and the interface that a link belongs to.
+pub struct Described {
+    pub index: u32,
+    pub name: String,
+    pub mac: Option<Mac>,
+    pub controller: Option<u32>,
+    /// `veth`, `macvlan`, …
+    pub kind: Option<InfoKind>,
+}
+
+pub fn describe(link: &LinkMessage) -> Described {
+    let mut found =
+        Described { index: link.header.index, name: String::new(), mac: None, controller: None, kind: None };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => found.name.clone_from(name),
+            LinkAttribute::Address(octets) => found.mac = octets.as_slice().try_into().ok(),
+            LinkAttribute::Controller(index) => found.controller = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                found.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.clone()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 pub fn add_default_route(gateway: IpAddr) -> Step {
     let mut route = RouteMessage::default();
     route.header.address_family = family_of(gateway);
@@ -178,16 +210,6 @@ pub fn mac_of(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Option<Mac> {
     Some([0x02, 0x42, tail[0], tail[1], tail[2], tail[3]])
 }
 
-/// `02:42:ac:11:00:02`.
-pub fn parse_mac(text: &str) -> Option<Mac> {
-    let mut octets = text.split([':', '-']).map(|octet| u8::from_str_radix(octet, 16));
-    let mut mac = Mac::default();
-    for octet in &mut mac {
-        *octet = octets.next()?.ok()?;
-    }
-    octets.next().is_none().then_some(mac)
-}
-
 fn by_name(name: &str) -> LinkMessage {
     let mut link = LinkMessage::default();
     link.attributes = vec![LinkAttribute::IfName(name.into())];
@@ -206,14 +228,6 @@ fn family_of(ip: IpAddr) -> AddressFamily {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mac_address_is_six_octets() {
-        assert_eq!(parse_mac("02:42:ac:11:00:02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
-        assert_eq!(parse_mac("02:42:ac:11:00"), None);
-        assert_eq!(parse_mac("02:42:ac:11:00:02:03"), None);
-        assert_eq!(parse_mac("02:42:ac:11:00:zz"), None);
-    }
 
     #[test]
     fn an_address_always_has_the_same_mac() {

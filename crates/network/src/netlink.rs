@@ -34,6 +34,9 @@ impl Route {
     pub fn execute(&self, steps: Vec<Step>) -> io::Result<()> {
         let mut bytes = Vec::new();
         let count = steps.len();
+        if count == 0 {
+            return Ok(());
+        }
         for (at, (message, flags)) in steps.into_iter().enumerate() {
             append(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | flags, at as u32);
         }

@@ -29,9 +29,8 @@ pub fn of_host(settings: &NetworkSettings) -> io::Result<Vec<IpNet>> {
 }
 
 fn own_links(host: &Route, settings: &NetworkSettings) -> io::Result<BTreeSet<u32>> {
-    let alias = bridge::alias(settings);
     let links = host.dump(link::all_links())?.into_iter().filter_map(|message| match message {
-        RouteNetlinkMessage::NewLink(link) => (bridge::alias_of(&link) == Some(&alias)).then_some(link.header.index),
+        RouteNetlinkMessage::NewLink(link) => bridge::is_ours(&link, settings).then_some(link.header.index),
         _ => None,
     });
     Ok(links.collect())

@@ -1,22 +1,32 @@
 //! A container's namespace: made, wired and pinned by a thread of its own, undone in reverse when a step fails.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use gantry_domain::{
     ContainerId,
+    container::record::Endpoint,
+    network::{NetworkRecord, endpoint},
     ports::{InterfaceStatistics, SandboxSetup},
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::InfoKind,
+    route::{RouteHeader, RouteMessage, RouteType},
 };
 
 use crate::{
-    driver::{self, Driver as _, Join, bridge},
-    link,
+    driver::{
+        self, Join,
+        bridge::{self, gone_is_fine},
+    },
+    link::{self, Described},
     namespace::{self, Namespaces},
-    netlink::Route,
+    netlink::{Route, Step},
     settings::NetworkSettings,
     sysctl,
 };
@@ -55,21 +65,11 @@ fn wire(
     let path = namespaces.pin(&setup.id)?;
     let inside = Route::open()?;
     inside.execute(vec![link::set_up(link::LOOPBACK)])?;
-    for (at, (network, endpoint)) in setup.endpoints.iter().enumerate() {
-        let default_name = format!("eth{at}");
-        let driver = driver::named(&network.driver).map_err(io::Error::other)?;
-        driver.join(&Join {
-            network,
-            endpoint,
-            settings,
-            host,
-            inside: &inside,
-            namespace: namespace.as_fd(),
-            host_interface: &host_interface(&setup.id, at),
-            interface: if endpoint.interface.is_empty() { &default_name } else { &endpoint.interface },
-            default_route: at == 0,
-        })?;
+    let wiring = Wiring { setup, settings, host, inside: &inside, namespace: namespace.as_fd() };
+    for (network, endpoint) in &setup.endpoints {
+        wiring.join(network, endpoint)?;
     }
+    wiring.inside.execute(wiring.default_routes(&|_| true))?;
     for (key, value) in setup.sysctls.iter().filter(|(key, _)| key.starts_with("net")) {
         sysctl::set(key, value)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot set sysctl {key}: {error}")))?;
@@ -77,10 +77,142 @@ fn wire(
     Ok(path)
 }
 
+/// Brings the namespace of a container that runs to what the setup says; what is as wanted is not touched. Runs on a
+/// throw-away thread, which ends up inside.
+pub fn update(setup: &SandboxSetup, namespaces: &Namespaces, settings: &NetworkSettings) -> io::Result<()> {
+    let host = Route::open()?;
+    let namespace = fs::File::open(namespaces.path(&setup.id))?;
+    namespace::enter(&namespaces.path(&setup.id))?;
+    let inside = Route::open()?;
+    let wiring = Wiring { setup, settings, host: &host, inside: &inside, namespace: namespace.as_fd() };
+    let joined = wiring.joined()?;
+    wiring.remove_others(&joined)?;
+    let mut new = Vec::new();
+    for (network, endpoint) in &setup.endpoints {
+        if !joined.contains(&endpoint.endpoint_id) {
+            wiring.join(network, endpoint)?;
+            new.push(endpoint.endpoint_id.clone());
+        }
+    }
+    // A route that somebody in the container has put in stays, unless its endpoint went or a better one came.
+    let present = wiring.families_with_default_route()?;
+    inside.execute(wiring.default_routes(&|(v6, endpoint)| !present.contains(&v6) || new.contains(endpoint)))
+}
+
+/// A namespace and the host's side of it.
+struct Wiring<'a> {
+    setup: &'a SandboxSetup,
+    settings: &'a NetworkSettings,
+    host: &'a Route,
+    inside: &'a Route,
+    namespace: BorrowedFd<'a>,
+}
+
+impl Wiring<'_> {
+    fn join(&self, network: &NetworkRecord, endpoint: &Endpoint) -> io::Result<()> {
+        let driver = driver::named(&network.driver).map_err(io::Error::other)?;
+        let host_interface = host_interface(&self.setup.id, endpoint.slot.into());
+        driver::join(driver, &self.request(network, endpoint, &host_interface))
+    }
+
+    fn request<'b>(&'b self, network: &'b NetworkRecord, endpoint: &'b Endpoint, host_interface: &'b str) -> Join<'b> {
+        Join {
+            network,
+            endpoint,
+            settings: self.settings,
+            host: self.host,
+            inside: self.inside,
+            namespace: self.namespace,
+            host_interface,
+            interface: &endpoint.interface,
+        }
+    }
+
+    /// Endpoints whose interface is there: with its name and hardware address, at its network.
+    fn joined(&self) -> io::Result<BTreeSet<String>> {
+        let inside = described(self.inside)?;
+        let mut joined = BTreeSet::new();
+        for (network, endpoint) in &self.setup.endpoints {
+            let driver = driver::named(&network.driver).map_err(io::Error::other)?;
+            let mac = endpoint::mac(&endpoint.mac);
+            let there = inside.iter().any(|link| link.name == endpoint.interface && (mac.is_none() || link.mac == mac));
+            let name = host_interface(&self.setup.id, endpoint.slot.into());
+            let host_end = bridge::find(self.host, &name)?.and_then(|link| link::describe(&link).controller);
+            if there && driver.is_joined(&self.request(network, endpoint, &name), host_end)? {
+                joined.insert(endpoint.endpoint_id.clone());
+            }
+        }
+        Ok(joined)
+    }
+
+    /// Takes away the interfaces of ours that are no endpoint's.
+    fn remove_others(&self, joined: &BTreeSet<String>) -> io::Result<()> {
+        let stay: Vec<&Endpoint> = self
+            .setup
+            .endpoints
+            .iter()
+            .map(|(_, endpoint)| endpoint)
+            .filter(|endpoint| joined.contains(&endpoint.endpoint_id))
+            .collect();
+        for (at, index) in host_links(&self.setup.id, self.host) {
+            if !stay.iter().any(|endpoint| usize::from(endpoint.slot) == at) {
+                gone_is_fine(self.host.execute(vec![link::delete_index(index)]))?;
+            }
+        }
+        for link in described(self.inside)? {
+            // Only what was moved in from the host; tunnels and the like are the container's own.
+            let ours = matches!(link.kind, Some(InfoKind::MacVlan | InfoKind::IpVlan));
+            if ours && !stay.iter().any(|endpoint| endpoint.interface == link.name) {
+                gone_is_fine(self.inside.execute(vec![link::delete_index(link.index)]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Routes for those families and endpoints that are wanted.
+    fn default_routes(&self, wanted: &dyn Fn((bool, &String)) -> bool) -> Vec<Step> {
+        let gateway = |v6: bool| {
+            let (_, endpoint) = self.setup.gateway(v6)?;
+            let v4 = endpoint.ipv4_gateway.map(Into::into);
+            let address = if v6 { endpoint.ipv6_gateway.map(Into::into) } else { v4 };
+            address.filter(|_| wanted((v6, &endpoint.endpoint_id))).map(link::set_default_route)
+        };
+        gateway(false).into_iter().chain(gateway(true)).collect()
+    }
+
+    fn families_with_default_route(&self) -> io::Result<Vec<bool>> {
+        let mut found = Vec::new();
+        for (v6, family) in [(false, AddressFamily::Inet), (true, AddressFamily::Inet6)] {
+            let routes = self.inside.dump(link::all_routes(family))?;
+            if routes.iter().any(|message| matches!(message, RouteNetlinkMessage::NewRoute(route) if is_default(route)))
+            {
+                found.push(v6);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0
+        && route.header.table == RouteHeader::RT_TABLE_MAIN
+        && route.header.kind == RouteType::Unicast
+}
+
+fn described(socket: &Route) -> io::Result<Vec<Described>> {
+    let links = socket.dump(link::all_links())?.into_iter();
+    Ok(links
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link::describe(&link)),
+            _ => None,
+        })
+        .collect())
+}
+
 /// Takes it away at once, links first.
 fn remove(id: &ContainerId, namespaces: &Namespaces, host: &Route) -> io::Result<()> {
-    for (at, _) in host_links(id, host) {
-        bridge::Bridge.leave(host, &host_interface(id, at))?;
+    for (_, index) in host_links(id, host) {
+        gone_is_fine(host.execute(vec![link::delete_index(index)]))?;
     }
     namespaces.unpin(id)
 }
@@ -94,7 +226,7 @@ pub fn let_go(id: &ContainerId, namespaces: &Namespaces) -> io::Result<Vec<u32>>
 
 /// Number and index of each of the host's ends.
 fn host_links<'a>(id: &'a ContainerId, host: &'a Route) -> impl Iterator<Item = (usize, u32)> + 'a {
-    (0..ENDPOINTS_MAX).map_while(move |at| host.index_of(&host_interface(id, at)).ok().map(|index| (at, index)))
+    (0..ENDPOINTS_MAX).filter_map(move |at| host.index_of(&host_interface(id, at)).ok().map(|index| (at, index)))
 }
 
 /// `veth`, eight digits of the container's id, and one for the endpoint: found again without a record.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use gantry_domain::{
     GoTime,
-    container::record::Endpoint,
-    network::{Ipam, NetworkRecord},
+    container::{record::Endpoint, validate::ApiVersion},
+    network::{Ipam, NetworkRecord, ipam::Usage},
 };
 use gantry_engine::network::NetworkDetails;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A network in the list and in inspect; the list leaves `Containers` empty.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -35,10 +35,44 @@ pub struct Network {
     pub containers: BTreeMap<String, NetworkContainer>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    /// From version 1.52 on, of one network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<NetworkStatus>,
 }
 
-#[derive(Debug, Default, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
+pub struct NetworkStatus {
+    #[serde(rename = "IPAM")]
+    pub ipam: IpamStatus,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct IpamStatus {
+    /// By subnet.
+    pub subnets: BTreeMap<String, SubnetStatus>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct SubnetStatus {
+    #[serde(rename = "IPsInUse")]
+    pub ips_in_use: u64,
+    #[serde(rename = "DynamicIPsAvailable")]
+    pub dynamic_ips_available: u64,
+}
+
+/// 201 of create.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct NetworkCreateResponse {
+    pub id: String,
+    pub warning: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct ConfigFrom {
     pub network: String,
 }
@@ -78,25 +112,38 @@ impl From<NetworkRecord> for Network {
             internal: record.internal,
             attachable: record.attachable,
             ingress: false,
-            config_from: ConfigFrom::default(),
-            config_only: false,
+            config_from: ConfigFrom { network: record.config_from },
+            config_only: record.config_only,
             containers: BTreeMap::new(),
             options: record.options,
             labels: record.labels,
+            status: None,
         }
     }
 }
 
-impl From<NetworkDetails> for Network {
-    fn from(details: NetworkDetails) -> Self {
+/// From this version on one network shows how much of its pools is given out.
+const STATUS: ApiVersion = ApiVersion(1, 52);
+
+impl Network {
+    pub fn of(details: NetworkDetails, version: ApiVersion) -> Self {
         let containers = details.containers.into_iter();
+        let status = (version >= STATUS).then(|| status(&details.usage));
         Self {
             containers: containers
                 .map(|(id, container)| (id.to_string(), endpoint(container.name, &container.endpoint)))
                 .collect(),
+            status,
             ..details.record.into()
         }
     }
+}
+
+fn status(usage: &[(ipnet::IpNet, Usage)]) -> NetworkStatus {
+    let subnet = |(net, usage): &(ipnet::IpNet, Usage)| {
+        (net.to_string(), SubnetStatus { ips_in_use: usage.in_use, dynamic_ips_available: usage.left })
+    };
+    NetworkStatus { ipam: IpamStatus { subnets: usage.iter().map(subnet).collect() } }
 }
 
 fn endpoint(name: String, endpoint: &Endpoint) -> NetworkContainer {

@@ -124,6 +124,8 @@ pub struct Endpoint {
     pub network_id: Option<NetworkId>,
     /// 64 hexadecimal digits.
     pub endpoint_id: String,
+    /// Numbers the endpoints of a run; the host's end of the link bears it.
+    pub slot: u8,
     pub interface: String,
     pub mac: String,
     /// Address with prefix length, `172.17.0.2/16`.
@@ -131,6 +133,14 @@ pub struct Endpoint {
     pub ipv4_gateway: Option<std::net::Ipv4Addr>,
     pub ipv6: Option<ipnet::Ipv6Net>,
     pub ipv6_gateway: Option<std::net::Ipv6Addr>,
+    /// Of several endpoints the one with the highest gives the default routes.
+    pub gw_priority: i64,
+    /// Names that the network's other containers know this one by; none on predefined networks.
+    pub dns_names: Vec<String>,
+    /// Link-local addresses that were asked for.
+    pub link_local: Vec<std::net::IpAddr>,
+    /// `net.*` settings of this interface.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// How a run ended.

@@ -12,18 +12,21 @@ const DEFAULT: &str = "127.0.0.1\tlocalhost\n\
 
 /// The default lines, the extra hosts (name, address), then the container itself at each of its addresses.
 pub fn render(hostname: &str, domainname: &str, addresses: &[IpAddr], extra: &[(String, String)]) -> String {
-    let mut content = append(DEFAULT, extra);
+    change(&append(DEFAULT, extra), hostname, domainname, addresses, &[])
+}
+
+/// A hosts file with lines for the container's new addresses and without those of its old ones.
+pub fn change(content: &str, hostname: &str, domainname: &str, new: &[IpAddr], old: &[IpAddr]) -> String {
     // The domain may be a field of its own or the rest of the host's name; both names are wanted.
     let full = if domainname.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domainname}") };
     let names = match full.split_once('.') {
         Some((bare, _)) => format!("{full} {bare}"),
         None => full,
     };
-    for address in addresses {
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(content, "{address}\t{names}");
-    }
-    content
+    let line = |address: &IpAddr| format!("{address}\t{names}");
+    let gone: Vec<String> = old.iter().map(line).collect();
+    let kept = content.lines().filter(|line| !gone.iter().any(|gone| gone == line)).map(str::to_owned);
+    kept.chain(new.iter().map(line)).flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
 /// A file of the host with the extra hosts behind it, for containers in the host's network.
@@ -41,6 +44,14 @@ pub fn append(base: &str, extra: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_others_stay_when_an_address_goes() {
+        let v4 = |last| IpAddr::from([172, 18, 0, last]);
+        let before = render("web", "", &[v4(2)], &[]) + "10.0.0.1\tby-hand\n";
+        let after = change(&before, "web", "", &[v4(9)], &[v4(2)]);
+        assert!(after.ends_with("10.0.0.1\tby-hand\n172.18.0.9\tweb\n") && !after.contains("172.18.0.2"));
+    }
 
     #[test]
     fn the_container_finds_itself_and_its_extra_hosts() {

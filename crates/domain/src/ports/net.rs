@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use async_trait::async_trait;
 
 use crate::{
-    ContainerId, Result,
+    ContainerId, NetworkId, Result,
     container::record::Endpoint,
     network::{NetworkRecord, PortRequest, PublishedPort},
 };
@@ -15,8 +15,10 @@ use crate::{
 pub trait Network: Send + Sync {
     /// Makes the network's links and rules, or repairs them. May be repeated. `host` and `null` need nothing.
     async fn ensure_network(&self, network: &NetworkRecord) -> Result<()>;
-    /// Takes them away. Absent is `Ok`.
-    async fn remove_network(&self, network: &NetworkRecord) -> Result<()>;
+    /// Takes everything that bears this network's id away. Absent is `Ok`.
+    async fn remove_network(&self, id: &NetworkId) -> Result<()>;
+    /// Networks for which links or rules of ours exist; for the reconciliation.
+    async fn networks(&self) -> Result<Vec<NetworkId>>;
 
     /// Binds the host's ports (the sockets are the reservation, held by gantry-netd) and says which they became; a
     /// request without host address gives one entry for each family the host has. All or nothing.
@@ -28,10 +30,14 @@ pub trait Network: Send + Sync {
     /// Makes the container's namespace with loopback up, a link for each endpoint, addresses, routes, published ports
     /// and rules; undone in reverse on failure. Returns the path of the namespace.
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf>;
+    /// Brings the sandbox of a container that runs to what the setup says: joins networks, leaves networks, moves the
+    /// default routes and published ports when the endpoint that gave them changed. May be repeated; what is as wanted
+    /// is not touched. `NotFound` when the namespace is gone.
+    async fn update_sandbox(&self, setup: &SandboxSetup) -> Result<()>;
     /// Takes the namespace and all in it away; keeps the reserved ports. Absent is `Ok`.
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()>;
     /// After a restart: takes the sandbox of a container that still runs back under care, and mends what is missing
-    /// (rules, relays, listening sockets). `NotFound` when its namespace is gone.
+    /// (endpoints, rules, relays, listening sockets). `NotFound` when its namespace is gone.
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()>;
     /// Containers for which a namespace or reserved ports exist; for the reconciliation.
     async fn sandboxes(&self) -> Result<Vec<ContainerId>>;
@@ -56,15 +62,22 @@ pub struct SandboxSetup {
 }
 
 impl SandboxSetup {
+    /// The endpoint that gives the default route of this family.
+    pub fn gateway(&self, v6: bool) -> Option<&(NetworkRecord, Endpoint)> {
+        let has_gateway =
+            |endpoint: &Endpoint| if v6 { endpoint.ipv6_gateway.is_some() } else { endpoint.ipv4_gateway.is_some() };
+        self.endpoints.iter().find(|(_, endpoint)| has_gateway(endpoint))
+    }
+
     /// The address that published ports of this family lead to.
     pub fn target(&self, v6: bool) -> Option<IpAddr> {
-        self.endpoints.iter().find_map(|(_, endpoint)| {
-            if v6 {
-                endpoint.ipv6.map(|net| IpAddr::V6(net.addr()))
-            } else {
-                endpoint.ipv4.map(|net| IpAddr::V4(net.addr()))
-            }
-        })
+        let (network, endpoint) = self.gateway(v6)?;
+        let address = if v6 {
+            endpoint.ipv6.map(|net| IpAddr::V6(net.addr()))
+        } else {
+            endpoint.ipv4.map(|net| IpAddr::V4(net.addr()))
+        };
+        address.filter(|_| network.publishes())
     }
 }
 

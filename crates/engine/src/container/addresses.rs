@@ -1,83 +1,188 @@
-//! Addresses of a run: one endpoint for each network, taken from the network's pool.
+//! Endpoints of a run: one for each network, with addresses from the network's pools.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use gantry_domain::{
     ContainerId, Error, Result,
-    container::{ContainerRecord, record::Endpoint},
+    container::{ContainerRecord, EndpointSettings, record::Endpoint},
     id::random_hex,
-    network::NetworkRecord,
+    network::{
+        NetworkRecord,
+        endpoint::{self, OPTION_NAME},
+        options::GatewayMode,
+    },
 };
+use ipnet::IpNet;
 
-use crate::claims::{AddressRange, Claims};
+use crate::claims::Claims;
+
+/// With it no interface of a container has IPv6.
+const NO_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
+
+/// The network that a container's entry means: the one it was in before, else the one of that name.
+pub(crate) fn network_of<'a>(claims: &'a Claims, name: &str, asked: &EndpointSettings) -> Result<&'a NetworkRecord> {
+    if !asked.network_id.is_empty() {
+        let known = claims.networks.get(asked.network_id.as_str());
+        // The predefined ones go by their names: they may have been made anew.
+        if known.is_some() || claims.network(name).is_ok_and(|network| !network.predefined) {
+            return known.ok_or_else(|| Error::not_found(format!("network {} not found", asked.network_id)));
+        }
+    }
+    claims.network(name)
+}
 
 /// The networks a container is in, by the name it was asked under.
 pub(crate) fn networks_of(record: &ContainerRecord, claims: &Claims) -> Result<Vec<(String, NetworkRecord)>> {
-    record.networks.keys().map(|name| Ok((name.clone(), claims.network(name)?.clone()))).collect()
+    let networks = record.networks.iter();
+    networks.map(|(name, asked)| Ok((name.clone(), network_of(claims, name, asked)?.clone()))).collect()
 }
 
-/// Takes an address in each network that gives addresses. `previous` is the run before: its address is taken again
-/// where it is free. All or nothing.
+/// Puts each network's name in place of what was typed, and its id beside it.
+pub(crate) fn normalize(record: &mut ContainerRecord, claims: &Claims) -> Result<()> {
+    let found = networks_of(record, claims)?;
+    for (typed, network) in found {
+        if let Some(mut asked) = record.networks.remove(&typed) {
+            asked.network_id = network.id.to_string();
+            record.networks.insert(network.name, asked);
+        }
+    }
+    Ok(())
+}
+
+/// Takes a place in each network. `record.run` is the run before: its addresses are taken again where they are free.
+/// All or nothing.
 pub(crate) fn reserve(claims: &mut Claims, record: &ContainerRecord) -> Result<BTreeMap<String, Endpoint>> {
-    let networks = networks_of(record, claims)?;
-    let mut endpoints = BTreeMap::new();
-    for (index, (name, network)) in networks.iter().enumerate() {
-        match endpoint(claims, record, name, network, index) {
-            Ok(endpoint) => endpoints.insert(name.clone(), endpoint),
+    let mut made = Vec::new();
+    for (_, network) in networks_of(record, claims)? {
+        match join(claims, record, &network) {
+            Ok(endpoint) => made.push((network, endpoint)),
             Err(error) => {
-                claims.free_addresses(&record.id);
+                claims.leave_networks(&record.id);
                 return Err(error);
             }
         };
     }
+    endpoint::sort(&mut made);
+    let mut endpoints = BTreeMap::new();
+    for (network, mut endpoint) in made {
+        place(&mut endpoint, &network, &record.networks[&network.name], &endpoints);
+        endpoints.insert(network.name, endpoint);
+    }
     Ok(endpoints)
 }
 
-fn endpoint(
+/// Takes a place in one network more, for a container that runs.
+pub(crate) fn reserve_one(
     claims: &mut Claims,
     record: &ContainerRecord,
-    name: &str,
     network: &NetworkRecord,
-    index: usize,
+    present: &BTreeMap<String, Endpoint>,
 ) -> Result<Endpoint> {
-    let mut endpoint =
-        Endpoint { network_id: Some(network.id.clone()), endpoint_id: random_hex(), ..Endpoint::default() };
-    let Some(range) = AddressRange::of(network) else { return Ok(endpoint) };
-    let wanted = &record.networks[name];
-    let address = address(claims, record, name, network, &range)?;
-    let gateway = network.ipam.config.as_deref().unwrap_or_default().iter().find_map(|pool| pool.gateway.parse().ok());
-    endpoint.ipv4 = ipnet::Ipv4Net::new(address, range.subnet.prefix_len()).ok();
-    endpoint.ipv4_gateway = gateway.filter(|_| !network.internal);
-    endpoint.interface = format!("eth{index}");
-    endpoint.mac = match wanted.mac_address.as_str() {
-        "" if !record.config.mac_address.is_empty() => record.config.mac_address.clone(),
-        "" => mac_of(address),
-        typed => typed.to_owned(),
+    match join(claims, record, network) {
+        Ok(mut endpoint) => {
+            place(&mut endpoint, network, &record.networks[&network.name], present);
+            Ok(endpoint)
+        }
+        Err(error) => {
+            claims.leave_network(&network.id, &record.id);
+            Err(error)
+        }
+    }
+}
+
+fn join(claims: &mut Claims, record: &ContainerRecord, network: &NetworkRecord) -> Result<Endpoint> {
+    if network.config_only {
+        return Err(Error::forbidden("cannot create endpoint on configuration-only network"));
+    }
+    let asked = &record.networks[&network.name];
+    let mut endpoint = Endpoint {
+        network_id: Some(network.id.clone()),
+        endpoint_id: random_hex(),
+        gw_priority: asked.gw_priority,
+        ..Endpoint::default()
     };
+    if network.resolves_names() {
+        endpoint.dns_names = endpoint::dns_names(record, asked.aliases.as_deref());
+    }
+    claims.join_network(&network.id, &record.id, &endpoint.endpoint_id);
+    let no_ipv6 = record.host_config.sysctls.get(NO_IPV6).is_some_and(|value| value == "1");
+    if let Some(IpNet::V4(net)) = address(claims, record, network, false)? {
+        endpoint.ipv4 = Some(net);
+        if let Some(IpAddr::V4(gateway)) = gateway(network, net.into())? {
+            endpoint.ipv4_gateway = Some(gateway);
+        }
+    }
+    if !no_ipv6 && let Some(IpNet::V6(net)) = address(claims, record, network, true)? {
+        endpoint.ipv6 = Some(net);
+        if let Some(IpAddr::V6(gateway)) = gateway(network, net.into())? {
+            endpoint.ipv6_gateway = Some(gateway);
+        }
+    }
+    let link_local = asked.ipam_config.iter().filter_map(|ipam| ipam.link_local_ips.as_ref()).flatten();
+    endpoint.link_local = link_local.filter_map(|text| text.parse().ok()).collect();
+    endpoint.mac = mac(record, network, asked, &endpoint);
     Ok(endpoint)
 }
 
-fn address(
-    claims: &mut Claims,
-    record: &ContainerRecord,
-    name: &str,
-    network: &NetworkRecord,
-    range: &AddressRange,
-) -> Result<Ipv4Addr> {
-    let typed = record.networks[name].ipam_config.as_ref().map(|ipam| ipam.ipv4_address.as_str()).unwrap_or_default();
-    if !typed.is_empty() {
-        let address = typed.parse().map_err(|_| Error::invalid(format!("invalid IPv4 address: {typed}")))?;
-        claims.take_address(&network.id, address, &record.id)?;
-        return Ok(address);
+/// An address of one family: the one asked for, the one of the run before, or the next; none where the network has no
+/// pool of that family.
+fn address(claims: &mut Claims, record: &ContainerRecord, network: &NetworkRecord, v6: bool) -> Result<Option<IpNet>> {
+    let pools: Vec<IpNet> = network.pools(v6).filter_map(|pool| pool.net()).collect();
+    if pools.is_empty() {
+        return Ok(None);
     }
-    let previous = record.run.as_ref().and_then(|run| run.endpoints.get(name)).and_then(|endpoint| endpoint.ipv4);
-    if let Some(previous) = previous.map(|net| net.addr())
-        && range.subnet.contains(&previous)
-        && claims.take_address(&network.id, previous, &record.id).is_ok()
+    let prefixed = |address: IpAddr| {
+        let pool = pools.iter().find(|pool| pool.contains(&address));
+        pool.and_then(|pool| IpNet::new(address, pool.prefix_len()).ok())
+    };
+    let ipam = record.networks[&network.name].ipam_config.as_ref();
+    let typed = ipam.map(|ipam| if v6 { &ipam.ipv6_address } else { &ipam.ipv4_address });
+    if let Some(typed) = typed.filter(|typed| !typed.is_empty()) {
+        let family = if v6 { "IPv6" } else { "IPv4" };
+        let address = typed.parse().map_err(|_| Error::invalid(format!("invalid {family} address: {typed}")))?;
+        claims.take_address(network, address, &record.id)?;
+        return Ok(prefixed(address));
+    }
+    let before = record.run.as_ref().and_then(|run| run.endpoints.get(&network.name));
+    let before = before.filter(|endpoint| endpoint.network_id.as_ref() == Some(&network.id)).and_then(|endpoint| {
+        if v6 { endpoint.ipv6.map(|net| net.addr().into()) } else { endpoint.ipv4.map(|net| net.addr().into()) }
+    });
+    if let Some(before) = before
+        && claims.take_address(network, before, &record.id).is_ok()
     {
-        return Ok(previous);
+        return Ok(prefixed(before));
     }
-    claims.next_address(&network.id, &record.id, range)
+    claims.next_address(network, v6, &record.id).map(Some)
+}
+
+/// Where a container's packets leave the network; nowhere from an internal one.
+fn gateway(network: &NetworkRecord, address: IpNet) -> Result<Option<IpAddr>> {
+    let v6 = address.addr().is_ipv6();
+    if network.internal || network.gateway_mode(v6)? == GatewayMode::Isolated {
+        return Ok(None);
+    }
+    let pool = network.pools(v6).find(|pool| pool.net().is_some_and(|net| net.contains(&address.addr())));
+    Ok(pool.and_then(gantry_domain::network::IpamConfig::gateway_address))
+}
+
+fn mac(record: &ContainerRecord, network: &NetworkRecord, asked: &EndpointSettings, endpoint: &Endpoint) -> String {
+    let mode = &record.host_config.network_mode;
+    let is_main = *mode == network.name || *mode == network.id.as_str() || record.networks.len() == 1;
+    match (asked.mac_address.as_str(), record.config.mac_address.as_str()) {
+        ("", general) if !general.is_empty() && is_main => general.to_owned(),
+        ("", _) => match (endpoint.ipv4, endpoint.ipv6) {
+            (Some(v4), _) => mac_of(v4.addr()),
+            (None, Some(v6)) => {
+                let [.., a, b, c, d] = v6.addr().octets();
+                mac_of(Ipv4Addr::new(a, b, c, d))
+            }
+            (None, None) => mac_of(Ipv4Addr::from(rand::random::<u32>())),
+        },
+        (typed, _) => typed.to_owned(),
+    }
 }
 
 /// dockerd's rule for a MAC without a wish: locally administered, the address in its last four bytes.
@@ -86,12 +191,35 @@ fn mac_of(address: Ipv4Addr) -> String {
     format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
-/// Takes the addresses of a run that is on, after a restart of the engine.
+/// Number and interface of an endpoint among those that are there.
+fn place(
+    endpoint: &mut Endpoint,
+    network: &NetworkRecord,
+    asked: &EndpointSettings,
+    present: &BTreeMap<String, Endpoint>,
+) {
+    let slots: BTreeSet<u8> = present.values().map(|other| other.slot).collect();
+    endpoint.slot = (0..=u8::MAX).find(|slot| !slots.contains(slot)).unwrap_or(u8::MAX);
+    if network.driver == "null" || network.driver == "host" {
+        return;
+    }
+    let named = asked.driver_opts.as_ref().and_then(|options| options.get(OPTION_NAME));
+    endpoint.interface = named.cloned().unwrap_or_else(|| {
+        let prefix = network.interface_prefix();
+        let taken = |name: &String| present.values().any(|other| other.interface == *name);
+        (0..=u8::MAX).map(|at| format!("{prefix}{at}")).find(|name| !taken(name)).unwrap_or_default()
+    });
+    endpoint.sysctls = endpoint::sysctls(asked, &endpoint.interface);
+}
+
+/// Takes the places of a run that is on, after a restart of the engine.
 pub(crate) fn retake(claims: &mut Claims, id: &ContainerId, endpoints: &BTreeMap<String, Endpoint>) {
     for endpoint in endpoints.values() {
-        if let (Some(network), Some(net)) = (&endpoint.network_id, endpoint.ipv4) {
-            // Two living containers cannot have one address; if records say so, the first keeps the claim.
-            let _ = claims.take_address(network, net.addr(), id);
+        let Some(network) = &endpoint.network_id else { continue };
+        claims.join_network(network, id, &endpoint.endpoint_id);
+        let addresses = [endpoint.ipv4.map(|net| net.addr().into()), endpoint.ipv6.map(|net| net.addr().into())];
+        for address in addresses.into_iter().flatten() {
+            claims.retake_address(network, address, id);
         }
     }
 }

@@ -49,7 +49,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     }
     super::unbuilt::check(&request.host_config)?;
     warnings.extend(image.warning.clone());
-    let networks = networks(&request.host_config, &request.networking);
+    let networks = networks(parts, &request.host_config, &request.networking);
     check_networks(parts, &networks)?;
     let points =
         mounts::with_inherited(parts, &request.host_config, mount_points(&request.config, &request.host_config)?)?;
@@ -154,40 +154,41 @@ fn hostname(parts: &Parts, id: &ContainerId, host: &HostConfig, of_host: &str) -
     }
 }
 
-/// The networks by the name they were asked under: what create names, and the mode's own.
-fn networks(host: &HostConfig, networking: &NetworkingConfig) -> BTreeMap<String, EndpointSettings> {
-    let mut networks: BTreeMap<String, EndpointSettings> = networking
-        .endpoints_config
-        .iter()
-        .map(|(name, settings)| {
-            let name = if name == "default" { "bridge".to_owned() } else { name.clone() };
-            (name, settings.clone().unwrap_or_default())
-        })
-        .collect();
-    let mode = match host.network_mode.as_str() {
-        "" | "default" => "bridge",
-        mode => mode,
+/// The networks by the name they were asked under: what create names, else the mode's own.
+fn networks(parts: &Parts, host: &HostConfig, networking: &NetworkingConfig) -> BTreeMap<String, EndpointSettings> {
+    let claims = parts.claims.lock();
+    // An id becomes the name; a network that is not there (yet) fails the start.
+    let named = |typed: &str| match typed {
+        "" | "default" => "bridge".to_owned(),
+        typed => claims.network(typed).map_or_else(|_| typed.to_owned(), |network| network.name.clone()),
     };
-    if mounts::shared_with(mode).is_none() {
-        networks.entry(mode.to_owned()).or_default();
+    let asked = networking.endpoints_config.iter();
+    let mut networks: BTreeMap<String, EndpointSettings> =
+        asked.map(|(name, settings)| (named(name), asked_only(settings.clone().unwrap_or_default()))).collect();
+    if networks.is_empty() && mounts::shared_with(&host.network_mode).is_none() {
+        networks.insert(named(&host.network_mode), EndpointSettings::default());
     }
     networks
+}
+
+/// Clients send back what they have read: results of an earlier run are not wishes.
+fn asked_only(settings: EndpointSettings) -> EndpointSettings {
+    EndpointSettings {
+        ipam_config: settings.ipam_config,
+        links: settings.links,
+        aliases: settings.aliases,
+        mac_address: settings.mac_address,
+        driver_opts: settings.driver_opts,
+        gw_priority: settings.gw_priority,
+        ..EndpointSettings::default()
+    }
 }
 
 /// A network that is not there fails at the start, as in dockerd; what can never work fails now.
 fn check_networks(parts: &Parts, networks: &BTreeMap<String, EndpointSettings>) -> Result<()> {
     let claims = parts.claims.lock();
     for (name, settings) in networks {
-        let Ok(network) = claims.network(name) else { continue };
-        let asked_address = settings.ipam_config.as_ref().is_some_and(|ipam| !ipam.ipv4_address.is_empty());
-        if network.predefined && asked_address {
-            return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
-        }
-        if network.predefined && settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
-            return Err(Error::invalid(
-                "network-scoped alias is supported only for containers in user defined networks",
-            ));
-        }
+        gantry_domain::network::endpoint::check(claims.network(name).ok(), settings)?;
     }
     Ok(())
 }

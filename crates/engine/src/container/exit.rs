@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use gantry_domain::{
     Error, Result,
     container::{Exit, Status, record::Desired, restart},
-    event::{Event, EventType},
+    network::NetworkRecord,
 };
 use jiff::Timestamp;
 
@@ -145,7 +145,7 @@ impl Owner {
             tracing::warn!(container = %id, %error, "left for the next verb or the reconciliation");
             left = true;
         }
-        self.parts.claims.lock().free_addresses(id);
+        self.parts.claims.lock().leave_networks(id);
         self.has_run = left;
     }
 
@@ -170,22 +170,17 @@ impl Owner {
     /// `connect` and `disconnect` of each network of the run.
     pub(crate) fn network_events(&self, action: &str) {
         let Some(run) = &self.record.run else { return };
-        let claims = self.parts.claims.lock();
-        for endpoint in run.endpoints.values() {
-            let Some(network) = endpoint.network_id.as_ref().and_then(|id| claims.networks.get(id)) else { continue };
-            self.parts.events.publish(Event {
-                kind: EventType::Network,
-                action: action.to_owned(),
-                actor_id: network.id.to_string(),
-                attributes: [
-                    ("container".to_owned(), self.record.id.to_string()),
-                    ("name".to_owned(), network.name.clone()),
-                    ("type".to_owned(), network.driver.clone()),
-                ]
-                .into(),
-                at: Timestamp::now(),
-            });
-        }
+        let networks: Vec<NetworkRecord> = {
+            let claims = self.parts.claims.lock();
+            let ids = run.endpoints.values().filter_map(|endpoint| endpoint.network_id.as_ref());
+            ids.filter_map(|id| claims.networks.get(id)).cloned().collect()
+        };
+        networks.iter().for_each(|network| self.network_event(network, action));
+    }
+
+    pub(crate) fn network_event(&self, network: &NetworkRecord, action: &str) {
+        let container = [("container", self.record.id.to_string())];
+        crate::network::publish(&self.parts, network, action, &container);
     }
 
     /// Auto-remove: there is no client to tell.

@@ -202,8 +202,12 @@ impl Owner {
             return Ok(hosts::append(&String::from_utf8_lossy(&base), &extra));
         }
         let endpoints = record.run.iter().flat_map(|run| run.endpoints.values());
-        let addresses: Vec<IpAddr> =
-            endpoints.filter_map(|endpoint| endpoint.ipv4).map(|net| net.addr().into()).collect();
+        let addresses: Vec<IpAddr> = endpoints
+            .flat_map(|endpoint| {
+                let v4 = endpoint.ipv4.map(|net| net.addr().into());
+                v4.into_iter().chain(endpoint.ipv6.map(|net| net.addr().into()))
+            })
+            .collect();
         Ok(hosts::render(&record.config.hostname, &record.config.domainname, &addresses, &extra))
     }
 

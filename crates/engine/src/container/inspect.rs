@@ -7,7 +7,7 @@ use gantry_domain::{
     container::{ContainerRecord, EndpointSettings, Snapshot, record::Endpoint},
 };
 
-use super::{ContainerDetails, mounts::shared_with};
+use super::{ContainerDetails, addresses::network_of, mounts::shared_with};
 use crate::{Engine, parts::Parts};
 
 impl Engine {
@@ -67,8 +67,15 @@ fn networks(parts: &Parts, record: &ContainerRecord, running: bool) -> BTreeMap<
         .iter()
         .map(|(name, asked)| {
             let endpoint = endpoints.filter(|_| running).and_then(|endpoints| endpoints.get(name));
-            let id = claims.network(name).map(|network| network.id.to_string());
-            (name.clone(), with_endpoint(asked, endpoint, id.unwrap_or_default()))
+            let id = network_of(&claims, name, asked).map(|network| network.id.to_string());
+            let mut shown = with_endpoint(asked, endpoint, id.unwrap_or_default());
+            // Known from the first run on, as under dockerd.
+            if let Some(last) = endpoints.and_then(|endpoints| endpoints.get(name))
+                && !last.dns_names.is_empty()
+            {
+                shown.dns_names = Some(last.dns_names.clone());
+            }
+            (name.clone(), shown)
         })
         .collect()
 }

@@ -13,12 +13,12 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use gantry_domain::{
     Error, ErrorKind, GoTime, Result,
-    container::{Exit, Run, Status, port, record::Desired, restart},
-    ports::{SandboxSetup, StdioPaths, TaskSetup},
+    container::{Exit, Run, Status, record::Desired, restart},
+    ports::{StdioPaths, TaskSetup},
 };
 use jiff::Timestamp;
 
-use super::{Outcome, addresses, owner::Owner};
+use super::{Outcome, owner::Owner};
 use crate::{
     Engine,
     parts::{detached, within},
@@ -74,8 +74,7 @@ impl Owner {
             self.tear_down().await;
         }
         self.has_run = true;
-        let run = self.reserve().await?;
-        self.record.run = Some(run);
+        self.reserve().await?;
         self.record.desired = Desired::Running;
         self.record.error.clear();
         let paths = self.prepare().await?;
@@ -84,39 +83,6 @@ impl Owner {
         within(TASK_LIMIT, "starting the task", self.parts.ports.runtime.start_task(&self.record.id)).await?;
         self.running(pid);
         Ok(())
-    }
-
-    /// Addresses and ports of the run to come; nothing is made yet but the sockets that hold the ports.
-    async fn reserve(&mut self) -> Result<Run> {
-        let mut run = Run { number: self.record.runs + 1, boot_id: self.parts.boot_id.clone(), ..Run::default() };
-        if super::mounts::shared_with(&self.record.host_config.network_mode).is_some() {
-            return Ok(run);
-        }
-        run.endpoints = addresses::reserve(&mut self.parts.claims.lock(), &self.record)
-            .map_err(|error| error.context("failed to set up container networking"))?;
-        if run.endpoints.values().any(|endpoint| endpoint.ipv4.is_some()) {
-            let default_ip = self.parts.settings.load().default_ip;
-            let wanted = port::requests(&self.record.config.exposed_ports, &self.record.host_config, default_ip)?;
-            if !wanted.is_empty() {
-                run.ports = self
-                    .parts
-                    .ports
-                    .network
-                    .reserve_ports(&self.record.id, &wanted)
-                    .await
-                    .map_err(|error| self.networking_failed(&run, error))?;
-            }
-        }
-        Ok(run)
-    }
-
-    /// dockerd's words around a failure of the network.
-    fn networking_failed(&self, run: &Run, error: Error) -> Error {
-        let endpoint = run.endpoints.values().next().map_or("", |endpoint| endpoint.endpoint_id.as_str());
-        error.with_kind(ErrorKind::System).context(format!(
-            "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({endpoint})",
-            self.record.name
-        ))
     }
 
     /// Everything that the task needs; what does not depend on each other goes side by side.
@@ -177,31 +143,6 @@ impl Owner {
             }
             created => created,
         }
-    }
-
-    /// The sandbox of the run: `None` where another's namespace or the host's is used.
-    pub(crate) fn sandbox_setup(&self) -> Result<Option<SandboxSetup>> {
-        let mode = &self.record.host_config.network_mode;
-        if mode == "host" || super::mounts::shared_with(mode).is_some() {
-            return Ok(None);
-        }
-        let Some(run) = &self.record.run else { return Ok(None) };
-        let claims = self.parts.claims.lock();
-        let mut endpoints = Vec::new();
-        for (name, network) in addresses::networks_of(&self.record, &claims)? {
-            if let Some(endpoint) =
-                run.endpoints.get(&name).filter(|endpoint| endpoint.ipv4.is_some() || endpoint.ipv6.is_some())
-            {
-                endpoints.push((network, endpoint.clone()));
-            }
-        }
-        let sysctls = self.record.host_config.sysctls.iter().filter(|(key, _)| key.starts_with("net."));
-        Ok(Some(SandboxSetup {
-            id: self.record.id.clone(),
-            endpoints,
-            ports: run.ports.clone(),
-            sysctls: sysctls.map(|(key, value)| (key.clone(), value.clone())).collect(),
-        }))
     }
 
     /// The process runs: make it known.

@@ -1,4 +1,4 @@
-//! `GET /networks`, `GET /networks/{id}` and `POST /networks/prune`.
+//! `GET /networks` and `GET /networks/{id}`.
 
 use gantry_domain::{Error, Result, filter::Filters, network::NetworkRecord};
 
@@ -14,27 +14,31 @@ impl Engine {
                 return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")));
             }
         }
-        let networks: Vec<NetworkRecord> = self.parts.claims.lock().networks.values().cloned().collect();
-        Ok(networks.into_iter().filter(|network| self.network_matches(network, filters, dangling)).collect())
+        let claims = self.parts.claims.lock();
+        let is_dangling = |network: &NetworkRecord| !network.predefined && !claims.is_joined(&network.id);
+        let chosen = claims.networks.values().filter(|network| {
+            let kind = if network.predefined { "builtin" } else { "custom" };
+            filters.exact_match("driver", &network.driver)
+                && filters.pattern_match("id", network.id.as_str())
+                && filters.pattern_match("name", &network.name)
+                && filters.labels_match("label", &network.labels)
+                && filters.exact_match("scope", "local")
+                && filters.exact_match("type", kind)
+                && dangling.is_none_or(|wanted| wanted == is_dangling(network))
+        });
+        Ok(chosen.cloned().collect())
     }
 
-    fn network_matches(&self, network: &NetworkRecord, filters: &Filters, dangling: Option<bool>) -> bool {
-        let kind = if network.predefined { "builtin" } else { "custom" };
-        filters.exact_match("driver", &network.driver)
-            && filters.pattern_match("id", network.id.as_str())
-            && filters.pattern_match("name", &network.name)
-            && filters.labels_match("label", &network.labels)
-            && filters.exact_match("scope", "local")
-            && filters.exact_match("type", kind)
-            && dangling.is_none_or(|wanted| wanted == (!network.predefined && !self.network_in_use(network)))
-    }
-
-    fn network_in_use(&self, network: &NetworkRecord) -> bool {
-        self.snapshots().iter().any(|snapshot| snapshot.record.networks.contains_key(&network.name))
-    }
-
-    pub async fn network_inspect(&self, typed: &str) -> Result<NetworkDetails> {
-        let record = self.parts.claims.lock().network(typed)?.clone();
+    /// With a `scope` other than `local` there is none: networks of a swarm do not exist without one.
+    pub async fn network_inspect(&self, typed: &str, scope: &str) -> Result<NetworkDetails> {
+        if !matches!(scope, "" | "local") {
+            return Err(Error::not_found(format!("network {typed} not found")));
+        }
+        let (record, usage) = {
+            let claims = self.parts.claims.lock();
+            let record = claims.network(typed)?;
+            (record.clone(), claims.usage(record))
+        };
         let mut containers = std::collections::BTreeMap::new();
         for snapshot in self.snapshots().into_iter().filter(|snapshot| snapshot.status.has_process()) {
             let run = snapshot.record.run.as_ref();
@@ -45,28 +49,6 @@ impl Engine {
                 containers.insert(snapshot.record.id.clone(), shown);
             }
         }
-        Ok(NetworkDetails { record, containers })
-    }
-
-    /// Removes networks that no container is in; the predefined ones stay.
-    pub async fn network_prune(&self, filters: &Filters) -> Result<Vec<String>> {
-        filters.check_keys(&["label", "label!", "until"])?;
-        let until = crate::image::until(filters)?;
-        let _one =
-            self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
-        let networks: Vec<NetworkRecord> = self.parts.claims.lock().networks.values().cloned().collect();
-        let mut pruned = Vec::new();
-        for network in networks {
-            let chosen = !network.predefined
-                && until.is_none_or(|until| network.created < until)
-                && crate::image::prune_labels_match(filters, &network.labels)
-                && !self.network_in_use(&network);
-            if chosen {
-                super::predefined::remove(&self.parts, &network).await?;
-                pruned.push(network.name);
-            }
-        }
-        crate::system::prune_event(&self.parts, gantry_domain::event::EventType::Network, 0);
-        Ok(pruned)
+        Ok(NetworkDetails { record, containers, usage })
     }
 }

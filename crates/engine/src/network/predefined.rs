@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use gantry_domain::{
-    NetworkId, Result,
-    event::{Event, EventType},
-    network::{Ipam, IpamConfig, NetworkRecord, ipam},
+    Result,
+    network::{IpamConfig, NetworkRecord, ipam},
     ports::Write,
     settings::Settings,
 };
@@ -56,21 +55,10 @@ pub(crate) async fn ensure(parts: &Parts, wanted: &DefaultBridge) -> Result<()> 
 
 fn plain(name: &str, driver: &str) -> NetworkRecord {
     NetworkRecord {
-        schema: gantry_domain::container::record::SCHEMA,
-        generation: 0,
-        id: NetworkId::random(),
-        name: name.to_owned(),
         created: Timestamp::now(),
         driver: driver.to_owned(),
-        enable_ipv4: true,
-        enable_ipv6: false,
-        internal: false,
-        attachable: false,
-        ipam: Ipam { driver: "default".into(), options: None, config: None },
-        options: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        bridge: String::new(),
         predefined: true,
+        ..NetworkRecord::named(name)
     }
 }
 
@@ -94,7 +82,8 @@ async fn apply(parts: &Parts, bridge: &mut NetworkRecord, wanted: &DefaultBridge
         (Some(address), _) => (address.trunc(), address.addr()),
         (None, Some(subnet)) => (subnet, first_host(subnet)),
         (None, None) => {
-            let taken = parts.ports.network.host_routes().await?;
+            let mut taken = parts.ports.network.host_routes().await?;
+            taken.extend(parts.claims.lock().subnets());
             let subnet = ipam::next_pool(&wanted.pools, &taken)?;
             (subnet, first_host(subnet))
         }
@@ -117,24 +106,5 @@ async fn keep(parts: &Parts, mut network: NetworkRecord) -> Result<()> {
     network.generation += 1;
     parts.ports.store.commit(vec![Write::Network(network.clone())]).await?;
     parts.claims.lock().networks.insert(network.id.clone(), network);
-    Ok(())
-}
-
-/// A durable tombstone, then links and rules, then the record is gone.
-pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()> {
-    parts.ports.store.commit(vec![Write::NetworkTombstone { id: network.id.clone() }]).await?;
-    parts.claims.lock().networks.remove(&network.id);
-    parts.ports.network.remove_network(network).await?;
-    parts.ports.store.commit(vec![Write::NetworkGone { id: network.id.clone() }]).await?;
-    parts.events.publish(Event {
-        kind: EventType::Network,
-        action: "destroy".into(),
-        actor_id: network.id.to_string(),
-        attributes: BTreeMap::from([
-            ("name".to_owned(), network.name.clone()),
-            ("type".to_owned(), network.driver.clone()),
-        ]),
-        at: Timestamp::now(),
-    });
     Ok(())
 }

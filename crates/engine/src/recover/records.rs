@@ -26,12 +26,7 @@ impl Engine {
                 tracing::warn!(volume = %name, %error, "a removal is left for the next start");
             }
         }
-        for id in &loaded.network_tombstones {
-            // The kernel's part went with the rules that are made anew; only the record is left.
-            if let Err(error) = self.parts.ports.store.commit(vec![Write::NetworkGone { id: id.clone() }]).await {
-                tracing::warn!(network = %id, %error, "a removal is left for the next start");
-            }
-        }
+        crate::network::recover::finish_removals(&self.parts, loaded).await;
     }
 
     /// Volumes whose folder is whole and whose record was cut off by a kill: they are made whole, but for those that

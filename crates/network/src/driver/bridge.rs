@@ -4,7 +4,7 @@ use std::{io, net::IpAddr};
 
 use gantry_domain::{
     Error, Result,
-    network::{IpamConfig, NetworkRecord},
+    network::{IpamConfig, NetworkRecord, options},
 };
 use ipnet::IpNet;
 use netlink_packet_route::{
@@ -24,9 +24,6 @@ use crate::{
     sysctl,
 };
 
-const OPTION_MTU: &str = "com.docker.network.driver.mtu";
-const OPTION_ICC: &str = "com.docker.network.bridge.enable_icc";
-const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 /// Longest name of an interface.
 const NAME_MAX: usize = 15;
 
@@ -42,8 +39,8 @@ impl Driver for Bridge {
             network: network.id.to_string(),
             subnets: gateways(network)?,
             internal: network.internal,
-            icc: flag(network, OPTION_ICC, icc)?,
-            masquerade: flag(network, OPTION_MASQUERADE, masquerade)?,
+            icc: network.flag(options::ICC, icc)?,
+            masquerade: network.flag(options::MASQUERADE, masquerade)?,
         }))
     }
 
@@ -53,20 +50,9 @@ impl Driver for Bridge {
             .map_err(|error| Error::from(error).context(format!("cannot make bridge {}", network.bridge)))
     }
 
-    fn remove(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<()> {
-        let host = Route::open()?;
-        match find(&host, &network.bridge)? {
-            Some(link) if alias_of(&link) == Some(&alias(settings)) => {
-                Ok(gone_is_fine(host.execute(vec![link::delete(&network.bridge)]))?)
-            }
-            // Not there, or the administrator's own.
-            _ => Ok(()),
-        }
-    }
-
     fn join(&self, join: &Join<'_>) -> io::Result<()> {
         let endpoint = join.endpoint;
-        let mac = link::parse_mac(&endpoint.mac)
+        let mac = gantry_domain::network::endpoint::mac(&endpoint.mac)
             .or_else(|| link::mac_of(endpoint.ipv4.map(|net| net.addr()), endpoint.ipv6.map(|net| net.addr())))
             .unwrap_or_else(random_mac);
         let veth = Veth {
@@ -77,53 +63,39 @@ impl Driver for Bridge {
             peer_namespace: join.namespace,
             mtu: mtu(join.network, join.settings).map_err(io::Error::other)?,
         };
-        join.host.execute(link::create_veth(&veth, !may_talk(join.network, join.settings)))?;
-        address(join)
+        join.host.execute(link::create_veth(&veth, !may_talk(join.network, join.settings)))
     }
 
-    fn leave(&self, host: &Route, host_interface: &str) -> io::Result<()> {
-        gone_is_fine(host.execute(vec![link::delete(host_interface)]))
+    fn is_joined(&self, join: &Join<'_>, host_end_at: Option<u32>) -> io::Result<bool> {
+        Ok(host_end_at == Some(join.host.index_of(&join.network.bridge)?))
     }
 }
 
 /// Whether containers of this network reach each other.
 fn may_talk(network: &NetworkRecord, settings: &NetworkSettings) -> bool {
     let default = if network.predefined { settings.icc } else { true };
-    flag(network, OPTION_ICC, default).unwrap_or(default)
-}
-
-/// Addresses and routes of the container's end, in one send.
-fn address(join: &Join<'_>) -> io::Result<()> {
-    let endpoint = join.endpoint;
-    let index = join.inside.index_of(join.interface)?;
-    // With the setting, nothing of IPv6 comes up by itself: no link-local address, no router's advertisement.
-    let v6 = endpoint.ipv6.is_some();
-    sysctl::set_where_present(&format!("net/ipv6/conf/{}/disable_ipv6", join.interface), if v6 { "0" } else { "1" })?;
-    sysctl::set_where_present(&format!("net/ipv6/conf/{}/accept_ra", join.interface), "0")?;
-    let mut steps = Vec::new();
-    steps.extend(endpoint.ipv4.map(|net| link::add_address(index, net.into())));
-    steps.extend(endpoint.ipv6.map(|net| link::add_address(index, net.into())));
-    steps.push(link::set_up(index));
-    if join.default_route && !join.network.internal {
-        let gateways = [endpoint.ipv4_gateway.map(Into::into), endpoint.ipv6_gateway.map(Into::into)];
-        steps.extend(gateways.into_iter().flatten().map(link::add_default_route));
-    }
-    join.inside.execute(steps)
+    network.flag(options::ICC, default).unwrap_or(default)
 }
 
 fn ensure(network: &NetworkRecord, settings: &NetworkSettings, wanted: &[IpNet], mtu: u32) -> io::Result<()> {
     let host = Route::open()?;
     let name = &network.bridge;
-    if find(&host, name)?.is_none() {
+    let found = find(&host, name)?;
+    // The administrator's own bridge keeps what it has.
+    let foreign = found.as_ref().is_some_and(|link| !is_ours(link, settings));
+    if found.is_none() {
         host.execute(vec![link::create_bridge(name, random_mac(), mtu)])?;
-        host.execute(vec![link::set_alias(host.index_of(name)?, &alias(settings))])?;
+    }
+    let alias = alias(settings, network);
+    if !foreign && found.as_ref().and_then(alias_of) != Some(&alias) {
+        host.execute(vec![link::set_alias(host.index_of(name)?, &alias)])?;
     }
     let v6 = wanted.iter().any(|net| net.addr().is_ipv6());
     sysctl::set_where_present(&format!("net/ipv6/conf/{name}/disable_ipv6"), if v6 { "0" } else { "1" })?;
     sysctl::set_where_present(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
     let index = host.index_of(name)?;
     let present = addresses(&host, index)?;
-    let stale = present.iter().filter(|net| !wanted.contains(net) && !is_link_local(net));
+    let stale = present.iter().filter(|net| !foreign && !wanted.contains(net) && !is_link_local(net));
     let mut steps: Vec<_> = stale.map(|net| link::delete_address(index, *net)).collect();
     steps.extend(wanted.iter().filter(|net| !present.contains(net)).map(|net| link::add_address(index, *net)));
     steps.push(link::set_up(index));
@@ -154,20 +126,7 @@ fn first_host(subnet: IpNet) -> IpAddr {
 }
 
 fn mtu(network: &NetworkRecord, settings: &NetworkSettings) -> Result<u32> {
-    match network.options.get(OPTION_MTU) {
-        Some(text) => text.parse().map_err(|_| Error::invalid(format!("failed to parse {OPTION_MTU} value: {text}"))),
-        None if network.predefined => Ok(settings.mtu),
-        None => Ok(0),
-    }
-}
-
-fn flag(network: &NetworkRecord, option: &str, default: bool) -> Result<bool> {
-    match network.options.get(option).map(String::as_str) {
-        None => Ok(default),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(other) => Err(Error::invalid(format!("failed to parse {option} value: {other}"))),
-    }
+    Ok(network.mtu()?.unwrap_or(if network.predefined { settings.mtu } else { 0 }))
 }
 
 /// The name becomes part of the firewall's text and of paths.
@@ -179,19 +138,30 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The mark on links of ours.
-pub fn alias(settings: &NetworkSettings) -> String {
-    format!("gantry:{}", settings.engine)
+/// The mark on links of ours: `gantry:`, the engine, and the network they belong to.
+fn alias(settings: &NetworkSettings, network: &NetworkRecord) -> String {
+    format!("gantry:{}:{}", settings.engine, network.id)
 }
 
-pub fn alias_of(link: &LinkMessage) -> Option<&str> {
+/// What follows the engine in a link's mark: the network's id, or nothing on a link that an older gantryd made. `None`
+/// for a link that is not ours.
+pub fn network_of<'a>(link: &'a LinkMessage, settings: &NetworkSettings) -> Option<&'a str> {
+    let rest = alias_of(link)?.strip_prefix("gantry:")?.strip_prefix(settings.engine.0.as_str())?;
+    if rest.is_empty() { Some("") } else { rest.strip_prefix(':') }
+}
+
+pub fn is_ours(link: &LinkMessage, settings: &NetworkSettings) -> bool {
+    network_of(link, settings).is_some()
+}
+
+fn alias_of(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfAlias(alias) => Some(alias.as_str()),
         _ => None,
     })
 }
 
-fn find(host: &Route, name: &str) -> io::Result<Option<LinkMessage>> {
+pub fn find(host: &Route, name: &str) -> io::Result<Option<LinkMessage>> {
     match host.get(link::get(name)) {
         Ok(RouteNetlinkMessage::NewLink(link)) => Ok(Some(link)),
         Ok(_) => Err(io::ErrorKind::InvalidData.into()),

@@ -105,7 +105,7 @@ fn a_thing_that_is_absent_is_removed_without_a_word() {
         let network = lab.open().await;
         network.delete_sandbox(&ContainerId::random()).await.unwrap();
         network.release_ports(&ContainerId::random()).await.unwrap();
-        network.remove_network(&record("br-none", &["10.9.0.0/24"])).await.unwrap();
+        network.remove_network(&record("br-none", &["10.9.0.0/24"]).id).await.unwrap();
         let error = network.adopt_sandbox(&setup(&record("br-none", &["10.9.0.0/24"]), 2)).await.unwrap_err();
         assert!(error.is_not_found());
     });
@@ -118,10 +118,10 @@ fn a_removed_network_leaves_nothing() {
         let other = record("br-other", &["10.8.0.0/24"]);
         network.ensure_network(&other).await.unwrap();
         network.ensure_network(&other).await.unwrap();
-        network.remove_network(&other).await.unwrap();
+        network.remove_network(&other.id).await.unwrap();
         assert!(!sh("ip -o link").contains("br-other"));
         assert!(!sh("nft list ruleset").contains("10.8.0"));
-        network.remove_network(&bridge).await.unwrap();
+        network.remove_network(&bridge.id).await.unwrap();
         assert_eq!(sh("nft list ruleset"), "");
         assert!(!sh("ip -o link").contains("docker0"));
     });
@@ -135,7 +135,7 @@ fn a_bridge_of_the_administrators_is_used_and_left() {
         let own = record("br-own", &["10.7.0.0/24"]);
         network.ensure_network(&own).await.unwrap();
         assert!(sh("ip -o address show br-own").contains("10.7.0.1/24"));
-        network.remove_network(&own).await.unwrap();
+        network.remove_network(&own.id).await.unwrap();
         assert!(sh("ip -o link").contains("br-own"));
     });
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use gantry_domain::{
-    ContainerId, NetworkId,
+    ContainerId,
     container::record::Endpoint,
     engine_id::EngineId,
     network::{Ipam, IpamConfig, NetworkRecord, PortRequest, Protocol, PublishedPort},
@@ -228,27 +228,19 @@ impl Lab {
 pub fn record(bridge: &str, subnets: &[&str]) -> NetworkRecord {
     let pools = subnets.iter().map(|subnet| IpamConfig { subnet: (*subnet).into(), ..IpamConfig::default() });
     NetworkRecord {
-        schema: 1,
         generation: 1,
-        id: NetworkId::random(),
-        name: bridge.into(),
-        created: Default::default(),
-        driver: "bridge".into(),
-        enable_ipv4: true,
         enable_ipv6: subnets.iter().any(|subnet| subnet.contains("::")),
-        internal: false,
-        attachable: false,
         ipam: Ipam { driver: "default".into(), options: None, config: Some(pools.collect()) },
-        options: BTreeMap::new(),
-        labels: BTreeMap::new(),
         bridge: bridge.into(),
         predefined: bridge == "docker0",
+        ..NetworkRecord::named(bridge)
     }
 }
 
 /// The `n`th address of each of the network's pools.
 pub fn endpoint(network: &NetworkRecord, n: u8) -> Endpoint {
-    let mut endpoint = Endpoint::default();
+    let mut endpoint =
+        Endpoint { endpoint_id: ContainerId::random().to_string(), interface: "eth0".into(), ..Endpoint::default() };
     for pool in network.ipam.config.iter().flatten() {
         match pool.subnet.parse().unwrap() {
             ipnet::IpNet::V4(net) => {

@@ -54,7 +54,7 @@ fn sandbox() {
         network.ensure_network(&other).await.unwrap();
         let made = begun.elapsed();
         let begun = Instant::now();
-        network.remove_network(&other).await.unwrap();
+        network.remove_network(&other.id).await.unwrap();
         eprintln!("network made in {made:?}, removed in {:?}", begun.elapsed());
     });
 }

@@ -1,0 +1,123 @@
+//! The driver options of a network, read and checked.
+
+use std::net::IpAddr;
+
+use super::NetworkRecord;
+use crate::{Error, Result};
+
+pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+pub const MTU: &str = "com.docker.network.driver.mtu";
+pub const ICC: &str = "com.docker.network.bridge.enable_icc";
+pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub const GATEWAY_MODE_V4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+pub const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+pub const INHIBIT_V4: &str = "com.docker.network.bridge.inhibit_ipv4";
+pub const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+pub const CONTAINER_PREFIX: &str = "com.docker.network.container_iface_prefix";
+pub const ENABLE_V4: &str = "com.docker.network.enable_ipv4";
+pub const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
+pub const PARENT: &str = "parent";
+
+/// How what is outside of a bridge reaches its containers, for each family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Masquerade, published ports only.
+    #[default]
+    Nat,
+    /// Masquerade, and every port of a container can be reached from where there is a route.
+    NatUnprotected,
+    /// No translation: published ports are opened at the container's own address.
+    Routed,
+    /// The bridge has no address; only for internal networks.
+    Isolated,
+}
+
+impl NetworkRecord {
+    /// A flag; `InvalidParameter` for what is none.
+    pub fn flag(&self, option: &str, default: bool) -> Result<bool> {
+        match self.options.get(option) {
+            None => Ok(default),
+            Some(text) => {
+                bool_of(text).ok_or_else(|| Error::invalid(format!("failed to parse {option} value: {text}")))
+            }
+        }
+    }
+
+    pub fn mtu(&self) -> Result<Option<u32>> {
+        match self.options.get(MTU) {
+            None => Ok(None),
+            Some(text) => match text.parse() {
+                Ok(mtu) => Ok(Some(mtu)),
+                Err(_) => Err(Error::invalid(format!("failed to parse {MTU} value: {text}"))),
+            },
+        }
+    }
+
+    pub fn gateway_mode(&self, v6: bool) -> Result<GatewayMode> {
+        let option = if v6 { GATEWAY_MODE_V6 } else { GATEWAY_MODE_V4 };
+        match self.options.get(option).map(String::as_str) {
+            None | Some("" | "nat") => Ok(GatewayMode::Nat),
+            Some("nat-unprotected") => Ok(GatewayMode::NatUnprotected),
+            Some("routed") => Ok(GatewayMode::Routed),
+            Some("isolated") if self.internal => Ok(GatewayMode::Isolated),
+            Some("isolated") => Err(Error::invalid("gateway mode 'isolated' can only be used for an internal network")),
+            Some(other) => Err(Error::invalid(format!("unknown gateway mode {other}"))),
+        }
+    }
+
+    /// The host's address that ports are published on where none is asked for.
+    pub fn host_binding(&self) -> Result<Option<IpAddr>> {
+        match self.options.get(HOST_BINDING).map(String::as_str) {
+            None | Some("" | "0.0.0.0") => Ok(None),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Error::invalid(format!("failed to parse {HOST_BINDING} value: {text}"))),
+        }
+    }
+
+    /// Interfaces of the host from which everything in the network can be reached.
+    pub fn trusted_interfaces(&self) -> Result<Vec<&str>> {
+        let text = self.options.get(TRUSTED).map(String::as_str).unwrap_or_default();
+        let names: Vec<&str> = text.split(':').filter(|name| !name.is_empty()).collect();
+        match names.iter().find(|name| !super::endpoint::is_interface_name(name)) {
+            Some(bad) => Err(Error::invalid(format!("invalid interface name: {bad}"))),
+            None => Ok(names),
+        }
+    }
+
+    /// The first letters of interfaces in its containers.
+    pub fn interface_prefix(&self) -> &str {
+        match self.options.get(CONTAINER_PREFIX).map(String::as_str) {
+            None | Some("") => "eth",
+            Some(prefix) => prefix,
+        }
+    }
+}
+
+/// A truth value as Go reads it.
+pub fn bool_of(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_an_internal_network_can_be_isolated_from_the_host() {
+        let mut network = NetworkRecord::named("x");
+        network.options.insert(GATEWAY_MODE_V4.into(), "isolated".into());
+        assert!(network.gateway_mode(false).is_err());
+        network.internal = true;
+        assert_eq!(network.gateway_mode(false).unwrap(), GatewayMode::Isolated);
+        assert_eq!(network.gateway_mode(true).unwrap(), GatewayMode::Nat);
+    }
+}

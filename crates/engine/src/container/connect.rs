@@ -1,0 +1,235 @@
+//! `POST /networks/{id}/connect`: one network more, at once where the container runs, else at its next start.
+//!
+//! ```text
+//! rule ─► place and addresses ─► durable ─► link, routes, ports ─► hosts file, snapshot, event, 200
+//! ```
+//!
+//! A gantryd that dies behind "durable" leaves a record that the next one brings the sandbox to.
+
+use futures::FutureExt as _;
+use gantry_domain::{
+    Error, Result,
+    container::{ContainerRecord, EndpointSettings, Status, record::Endpoint},
+    network::{NetworkRecord, endpoint, hosts},
+};
+
+use super::{
+    addresses::{self, network_of},
+    mounts::shared_with,
+    owner::Owner,
+};
+use crate::{Engine, claims::Claims, parts::detached};
+
+/// Largest hosts file that is read back, bytes.
+const MAX_HOSTS: u64 = 4 << 20;
+
+const SHARED: &str =
+    "container sharing network namespace with another container or host cannot be connected to any other network";
+
+/// `POST /networks/{id}/connect`.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkConnect {
+    pub container: String,
+    pub endpoint: EndpointSettings,
+}
+
+/// `POST /networks/{id}/disconnect`.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkDisconnect {
+    pub container: String,
+    /// A container that is not there is no error where nothing of it is left in the network.
+    pub force: bool,
+}
+
+impl Engine {
+    /// Puts a container into a network. A client's hang-up does not cut it short.
+    pub async fn network_connect(&self, network: &str, request: NetworkConnect) -> Result<()> {
+        let handle = self.parts.container(&request.container)?;
+        let (network, asked) = (network.to_owned(), request.endpoint);
+        detached(
+            async move { handle.run(move |owner| async move { owner.connect(&network, asked).await }.boxed()).await },
+        )
+        .await
+    }
+}
+
+impl Owner {
+    async fn connect(&mut self, typed: &str, asked: EndpointSettings) -> Result<()> {
+        self.may_change_networks()?;
+        if self.status.has_process() {
+            self.connect_now(typed, asked).await
+        } else {
+            self.connect_later(typed, asked).await
+        }
+    }
+
+    pub(crate) fn may_change_networks(&self) -> Result<()> {
+        if matches!(self.status, Status::Removing | Status::Dead) {
+            return Err(Error::system(format!(
+                "Container {} is marked for removal and cannot be connected or disconnected to the network",
+                self.record.id
+            )));
+        }
+        Ok(())
+    }
+
+    /// A network that is not there is one that may come before the start.
+    async fn connect_later(&mut self, typed: &str, mut asked: EndpointSettings) -> Result<()> {
+        let name = {
+            let claims = self.parts.claims.lock();
+            match claims.network(typed) {
+                Ok(network) => {
+                    check(&self.record, network, &asked, &claims)?;
+                    if self.record.networks.contains_key(&network.name) {
+                        return Ok(());
+                    }
+                    asked.network_id = network.id.to_string();
+                    network.name.clone()
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let before = self.record.networks.insert(name.clone(), asked);
+        if let Err(error) = self.save().await {
+            match before {
+                Some(before) => self.record.networks.insert(name, before),
+                None => self.record.networks.remove(&name),
+            };
+            return Err(error);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    async fn connect_now(&mut self, typed: &str, asked: EndpointSettings) -> Result<()> {
+        let network = self.claim_place(typed, asked)?;
+        let before = self.record.run.as_ref().map(|run| run.ports.clone()).unwrap_or_default();
+        if let Err(error) = self.join(&network, before.is_empty()).await {
+            self.undo_connect(&network, before.is_empty()).await;
+            return Err(error);
+        }
+        self.publish();
+        self.network_event(&network, "connect");
+        Ok(())
+    }
+
+    /// Takes the place in the working copy of the record.
+    fn claim_place(&mut self, typed: &str, mut asked: EndpointSettings) -> Result<NetworkRecord> {
+        let parts = self.parts.clone();
+        let mut claims = parts.claims.lock();
+        let network = claims.network(typed)?.clone();
+        check(&self.record, &network, &asked, &claims)?;
+        let present = self.record.run.as_ref().map(|run| run.endpoints.clone()).unwrap_or_default();
+        if present.contains_key(&network.name) {
+            return Err(Error::forbidden(format!(
+                "endpoint with name {} already exists in network {}",
+                self.record.name, network.name
+            )));
+        }
+        asked.network_id = network.id.to_string();
+        let name = network.name.clone();
+        self.record.networks.insert(name.clone(), asked);
+        match addresses::reserve_one(&mut claims, &self.record, &network, &present) {
+            Ok(endpoint) => {
+                if let Some(run) = self.record.run.as_mut() {
+                    run.endpoints.insert(name, endpoint);
+                }
+                Ok(network)
+            }
+            Err(error) => {
+                self.record.networks.remove(&name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ports first where this network is the first one to publish them.
+    async fn join(&mut self, network: &NetworkRecord, without_ports: bool) -> Result<()> {
+        if without_ports {
+            self.reserve_ports().await.map_err(|error| self.networking_failed(error))?;
+        }
+        self.save().await?;
+        if let Some(setup) = self.sandbox_setup()? {
+            self.parts.ports.network.update_sandbox(&setup).await?;
+        }
+        let endpoint = self.record.run.as_ref().and_then(|run| run.endpoints.get(&network.name)).cloned();
+        self.rewrite_hosts(endpoint.as_ref(), None).await;
+        Ok(())
+    }
+
+    async fn undo_connect(&mut self, network: &NetworkRecord, without_ports: bool) {
+        self.record.networks.remove(&network.name);
+        if let Some(run) = self.record.run.as_mut() {
+            run.endpoints.remove(&network.name);
+            if without_ports {
+                run.ports.clear();
+            }
+        }
+        let undone = async {
+            self.save().await?;
+            if let Some(setup) = self.sandbox_setup()? {
+                self.parts.ports.network.update_sandbox(&setup).await?;
+            }
+            if without_ports { self.parts.ports.network.release_ports(&self.record.id).await } else { Ok(()) }
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(container = %self.record.id, %error, "half a connection is left for the next verb");
+        }
+        self.parts.claims.lock().leave_network(&network.id, &self.record.id);
+        self.publish();
+    }
+
+    /// The container's own lines in its hosts file follow its addresses; whatever else is in it stays.
+    pub(crate) async fn rewrite_hosts(&self, joined: Option<&Endpoint>, left: Option<&Endpoint>) {
+        let addresses = |endpoint: Option<&Endpoint>| {
+            let v4 = endpoint.and_then(|endpoint| endpoint.ipv4).map(|net| net.addr().into());
+            let v6 = endpoint.and_then(|endpoint| endpoint.ipv6).map(|net| net.addr().into());
+            v4.into_iter().chain(v6).collect::<Vec<_>>()
+        };
+        let path = self.parts.ports.files.path(&self.record.id).join("hosts");
+        let config = &self.record.config;
+        let written = async {
+            let content = self.parts.ports.host.read_file(&path.to_string_lossy(), MAX_HOSTS).await?;
+            let content = hosts::change(
+                &String::from_utf8_lossy(&content),
+                &config.hostname,
+                &config.domainname,
+                &addresses(joined),
+                &addresses(left),
+            );
+            self.parts.ports.files.write(&self.record.id, vec![("hosts".to_owned(), content.into())]).await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(container = %self.record.id, %error, "the hosts file does not have the new addresses");
+        }
+    }
+}
+
+/// What dockerd refuses of a connection, in its order.
+fn check(record: &ContainerRecord, network: &NetworkRecord, asked: &EndpointSettings, claims: &Claims) -> Result<()> {
+    endpoint::check(Some(network), asked)?;
+    let mode = record.host_config.network_mode.as_str();
+    if shared_with(mode).is_some() {
+        return Err(Error::invalid(SHARED));
+    }
+    if mode != "host" && network.driver == "host" {
+        return Err(Error::invalid(
+            "cannot connect container to host network - container must be created in host network mode",
+        ));
+    }
+    for (name, settings) in &record.networks {
+        let Ok(other) = network_of(claims, name, settings) else { continue };
+        if other.id == network.id {
+            continue;
+        }
+        if other.driver == "host" || network.driver == "host" {
+            return Err(Error::invalid(SHARED));
+        }
+        if other.driver == "null" || network.driver == "null" {
+            return Err(Error::invalid(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ));
+        }
+    }
+    Ok(())
+}

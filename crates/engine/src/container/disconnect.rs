@@ -1,0 +1,89 @@
+//! `POST /networks/{id}/disconnect`: out of a network, at once where the container runs.
+
+use futures::FutureExt as _;
+use gantry_domain::{Error, Result, network::NetworkRecord};
+
+use super::{addresses::network_of, connect::NetworkDisconnect, owner::Owner};
+use crate::{Engine, parts::detached};
+
+impl Engine {
+    /// Takes a container out of a network. A client's hang-up does not cut it short.
+    pub async fn network_disconnect(&self, network: &str, request: NetworkDisconnect) -> Result<()> {
+        let network = self.parts.claims.lock().network(network).cloned();
+        let handle = match self.parts.container(&request.container) {
+            Ok(handle) => handle,
+            // Nothing of a container that is gone can be left in a network: endpoints are parts of its record.
+            Err(error) if error.is_not_found() && request.force => {
+                let network = network?;
+                return Err(Error::not_found(format!(
+                    "endpoint {} not found in network {}",
+                    request.container, network.name
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        let network = network?;
+        detached(async move { handle.run(move |owner| async move { owner.disconnect(&network).await }.boxed()).await })
+            .await
+    }
+}
+
+impl Owner {
+    async fn disconnect(&mut self, network: &NetworkRecord) -> Result<()> {
+        self.may_change_networks()?;
+        if network.driver == "host" && self.record.host_config.network_mode == "host" {
+            return Err(Error::invalid(
+                "container cannot be disconnected from host network or connected to host network",
+            ));
+        }
+        let name = {
+            let claims = self.parts.claims.lock();
+            let mut entries = self.record.networks.iter();
+            let entry = entries.find(|(name, asked)| {
+                network_of(&claims, name, asked).is_ok_and(|known| known.id == network.id) || **name == network.name
+            });
+            entry.map(|(name, _)| name.clone())
+        };
+        let Some(name) = name else {
+            let the = if self.status.has_process() { "" } else { "the " };
+            return Err(Error::system(format!(
+                "container {} is not connected to {the}network {}",
+                self.record.id, network.name
+            )));
+        };
+        let before = self.record.clone();
+        self.record.networks.remove(&name);
+        let endpoint = self.record.run.as_mut().and_then(|run| run.endpoints.remove(&name));
+        if let Err(error) = self.save().await {
+            self.record.networks = before.networks;
+            self.record.run = before.run;
+            return Err(error);
+        }
+        if self.status.has_process() {
+            let left = self.leave().await;
+            self.rewrite_hosts(None, endpoint.as_ref()).await;
+            self.parts.claims.lock().leave_network(&network.id, &self.record.id);
+            self.publish();
+            left.map_err(|error| {
+                error.context(format!("container {} failed to leave network {}", self.record.id, network.name))
+            })?;
+            self.network_event(network, "disconnect");
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// The sandbox follows the record; ports go when no network publishes them any more.
+    async fn leave(&mut self) -> Result<()> {
+        let Some(setup) = self.sandbox_setup()? else { return Ok(()) };
+        self.parts.ports.network.update_sandbox(&setup).await?;
+        if !setup.ports.is_empty() && setup.target(false).is_none() && setup.target(true).is_none() {
+            self.parts.ports.network.release_ports(&self.record.id).await?;
+            if let Some(run) = self.record.run.as_mut() {
+                run.ports.clear();
+            }
+            self.save().await?;
+        }
+        Ok(())
+    }
+}
