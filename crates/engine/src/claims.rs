@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use gantry_domain::{ContainerId, Digest, Error, NetworkId, Result, network::NetworkRecord, volume::VolumeRecord};
 
+use crate::kept::KeptRecords;
 use addresses::Addresses;
 
 /// The index; derived from the records at the start, never stored.
 #[derive(Default)]
 pub(crate) struct Claims {
+    pub kept: KeptRecords,
     names: HashMap<String, ContainerId>,
     pub volumes: BTreeMap<String, VolumeRecord>,
     volume_users: HashMap<String, BTreeSet<ContainerId>>,

@@ -9,6 +9,7 @@ mod events;
 pub mod exec;
 mod follow;
 pub mod image;
+mod kept;
 pub mod network;
 mod parts;
 mod recover;

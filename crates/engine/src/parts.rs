@@ -130,7 +130,13 @@ impl Parts {
         }
         let snapshots: Vec<Snapshot> = containers.values().map(|handle| handle.snapshot()).collect();
         let names = snapshots.iter().map(|snapshot| (&snapshot.record.id, snapshot.record.name.as_str()));
-        let id = gantry_domain::container::access::resolve(typed, names)?;
+        let id = match gantry_domain::container::access::resolve(typed, names) {
+            Err(error) if error.is_not_found() => {
+                self.claims.lock().kept.refuse_container(typed)?;
+                return Err(error);
+            }
+            resolved => resolved?,
+        };
         Ok(containers[id].clone())
     }
 

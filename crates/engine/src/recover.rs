@@ -3,7 +3,7 @@
 //! 1. load the records, 2. take the claims, 3. spawn the owners, 4. finish removals that were decided,
 //! 5. join what still runs, 6. work off the exits nobody saw, in the order of their end, 7. start what is to run.
 //!
-//! Requests are let in when all of it is done, but for `/_ping`.
+//! Requests are answered when all of it is done.
 
 mod execs;
 mod records;
@@ -36,7 +36,7 @@ pub struct Start {
 }
 
 impl Engine {
-    /// Loads the records and makes the engine; it answers reads at once. Call `recover` next.
+    /// Loads the records and makes the engine. Call `recover` next.
     pub async fn open(start: Start) -> Result<(Self, Recovery)> {
         let loaded = start.ports.store.load().await?;
         let ring = kept_events(&start.ports).await;
@@ -50,8 +50,8 @@ impl Engine {
         for text in &loaded.damage {
             parts.warn(text.clone());
         }
-        for (kind, id, _) in &loaded.newer {
-            parts.warn(format!("WARNING: the {kind} {id} was written by a newer gantryd: it is kept and not touched"));
+        for kept in &loaded.kept {
+            parts.warn(format!("WARNING: {}", crate::kept::why(kept)));
         }
         records::claim(&parts, &loaded);
         let engine = Self { parts };

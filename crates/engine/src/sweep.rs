@@ -75,7 +75,7 @@ impl Parts {
         // A container that is being made has its name already.
         let claimed = self.containers.read();
         let claims = self.claims.lock();
-        found.retain(|id| !claimed.contains_key(id) && !claims.is_being_made(id));
+        found.retain(|id| !claimed.contains_key(id) && !claims.is_being_made(id) && !claims.kept.has_container(id));
         Ok(found)
     }
 

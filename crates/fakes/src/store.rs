@@ -34,7 +34,7 @@ impl Store for Fakes {
             volume_tombstones: records.volume_tombstones.iter().cloned().collect(),
             networks: records.networks.values().cloned().collect(),
             network_tombstones: records.network_tombstones.iter().cloned().collect(),
-            newer: Vec::new(),
+            kept: records.kept.clone(),
             damage,
         })
     }

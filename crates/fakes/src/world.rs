@@ -9,7 +9,7 @@ use gantry_domain::{
     image::{Descriptor, ImageConfig, NamedImage, PlatformImage},
     network::{NetworkRecord, PublishedPort},
     platform::Platform,
-    ports::{OutputChunk, RuntimeContainer, RuntimeEvent, StdioSetup, TaskStatus},
+    ports::{KeptRecord, OutputChunk, RuntimeContainer, RuntimeEvent, StdioSetup, TaskStatus},
     volume::VolumeRecord,
 };
 use tokio::sync::{mpsc, watch};
@@ -65,6 +65,8 @@ pub struct Records {
     pub volume_tombstones: BTreeSet<String>,
     pub networks: BTreeMap<NetworkId, NetworkRecord>,
     pub network_tombstones: BTreeSet<NetworkId>,
+    /// Records that the engine cannot use.
+    pub kept: Vec<KeptRecord>,
     /// What a damaged store says of itself at the next load.
     pub damage: Vec<String>,
 }

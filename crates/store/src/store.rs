@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use gantry_domain::{
     ContainerId, Error, NetworkId, Result,
-    ports::{Loaded, Store, Write},
+    ports::{KeptRecord, Loaded, RecordKind, Store, Write},
 };
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -207,13 +207,18 @@ impl Store for RecordStore {
 /// Sorts one record into what was loaded; what cannot be read is told and stays where it is.
 fn take(loaded: &mut Loaded, key: Key, slot: Slot, data: std::io::Result<Vec<u8>>) {
     let name = format!("{} {}", key.kind.name(), key.id);
+    let kind = kept_kind(key.kind);
+    let mut kept = KeptRecord { kind, id: key.id.clone(), newer: false, raw: Vec::new() };
     let data = match data {
         Ok(data) => data,
-        Err(error) => return loaded.damage.push(format!("{name} cannot be read: {error}")),
+        Err(error) => {
+            loaded.kept.push(kept);
+            return loaded.damage.push(format!("{name} cannot be read: {error}"));
+        }
     };
-    if slot.is_newer() || !matches!(key.kind, Kind::CONTAINER | Kind::VOLUME | Kind::NETWORK) {
-        let raw = String::from_utf8_lossy(&data).into_owned();
-        return loaded.newer.push((key.kind.name(), key.id, raw));
+    if slot.is_newer() || matches!(kept.kind, RecordKind::Other(_)) {
+        (kept.newer, kept.raw) = (true, data);
+        return loaded.kept.push(kept);
     }
     let taken = match (key.kind, slot.tombstone) {
         (Kind::CONTAINER, true) => ContainerId::parse(&key.id).map(|id| loaded.container_tombstones.push(id)),
@@ -229,6 +234,17 @@ fn take(loaded: &mut Loaded, key: Key, slot: Slot, data: std::io::Result<Vec<u8>
     if let Err(error) = taken {
         tracing::error!(record = %name, ?error, "a record cannot be decoded, it is kept as it is");
         loaded.damage.push(format!("{name} cannot be decoded: {error}"));
+        kept.raw = data;
+        loaded.kept.push(kept);
+    }
+}
+
+fn kept_kind(kind: Kind) -> RecordKind {
+    match kind {
+        Kind::CONTAINER => RecordKind::Container,
+        Kind::VOLUME => RecordKind::Volume,
+        Kind::NETWORK => RecordKind::Network,
+        other => RecordKind::Other(other.name()),
     }
 }
 

@@ -64,11 +64,32 @@ pub struct Loaded {
     pub volume_tombstones: Vec<String>,
     pub networks: Vec<NetworkRecord>,
     pub network_tombstones: Vec<NetworkId>,
-    /// Records of a newer schema: listed, never changed. (kind, id or name, raw JSON)
-    pub newer: Vec<(String, String, String)>,
+    /// Records that are there and that this version cannot use. Nothing of theirs may be touched.
+    pub kept: Vec<KeptRecord>,
     /// The store was damaged and has been rebuilt: nothing unclaimed may be deleted in the first pass, and the
     /// third copies (containerd's extensions, volume folders) are to be read. Texts for `/info`.
     pub damage: Vec<String>,
+}
+
+/// A record that stays as it is: of a newer schema, or one that does not decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRecord {
+    pub kind: RecordKind,
+    /// The id, or a volume's name.
+    pub id: String,
+    /// Written by a newer version; else it cannot be read.
+    pub newer: bool,
+    /// As it was found; empty where not even that could be read.
+    pub raw: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordKind {
+    Container,
+    Volume,
+    Network,
+    /// A kind that only a newer version knows.
+    Other(String),
 }
 
 /// Keys of `put_cache`.

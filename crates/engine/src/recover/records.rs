@@ -35,7 +35,10 @@ impl Engine {
         // A log that was lost or damaged says nothing on what there was.
         let complete = loaded.damage.is_empty() && !loaded.networks.is_empty();
         for volume in self.parts.ports.volumes.found().await.unwrap_or_default() {
-            let known = self.parts.claims.lock().volumes.contains_key(&volume.name);
+            let known = {
+                let claims = self.parts.claims.lock();
+                claims.volumes.contains_key(&volume.name) || claims.kept.has_volume(&volume.name)
+            };
             if known || loaded.volume_tombstones.contains(&volume.name) {
                 continue;
             }
@@ -59,6 +62,11 @@ impl Engine {
         let mut taken = 0;
         let copies = self.parts.ports.runtime.containers().await.unwrap_or_default();
         for copy in copies {
+            if self.parts.claims.lock().kept.has_container(&copy.id) {
+                let held = copy.record.unwrap_or_default();
+                crate::kept::claim_held(&mut self.parts.claims.lock(), &copy.id, &held);
+                continue;
+            }
             let known =
                 self.parts.containers.read().contains_key(&copy.id) || loaded.container_tombstones.contains(&copy.id);
             let record = copy.record.and_then(|bytes| serde_json::from_slice::<ContainerRecord>(&bytes).ok());
@@ -85,6 +93,7 @@ pub(super) fn claim(parts: &Parts, loaded: &Loaded) {
     for record in &loaded.containers {
         claim_container(parts, record);
     }
+    loaded.kept.iter().for_each(|kept| crate::kept::claim(&mut parts.claims.lock(), kept));
 }
 
 fn claim_container(parts: &Parts, record: &ContainerRecord) {

@@ -52,6 +52,7 @@ pub(crate) async fn ensure(
         )));
     }
     check_options(request.options.as_ref())?;
+    parts.claims.lock().kept.refuse_volume(&request.name)?;
     if let Some(found) = claim(parts, &request.name, &driver, user)? {
         return Ok(found);
     }

@@ -25,6 +25,7 @@ impl Engine {
 pub(crate) async fn remove(parts: &Parts, name: &str) -> Result<()> {
     let volume = {
         let mut claims = parts.claims.lock();
+        claims.kept.refuse_volume(name)?;
         let users = claims.volume_users(name);
         if !users.is_empty() {
             let users: Vec<&str> = users.iter().map(gantry_domain::ContainerId::as_str).collect();

@@ -21,6 +21,7 @@ impl Engine {
 
     pub async fn volume_inspect(&self, name: &str) -> Result<VolumeRecord> {
         let claims = self.parts.claims.lock();
+        claims.kept.refuse_volume(name)?;
         claims.volumes.get(name).cloned().ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
     }
 }

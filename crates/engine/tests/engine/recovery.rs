@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use gantry_domain::container::Exit;
+use gantry_domain::{
+    ContainerId,
+    container::Exit,
+    filter::Filters,
+    ports::{KeptRecord, RecordKind},
+};
+use gantry_engine::volume::VolumeCreate;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -122,6 +128,76 @@ async fn what_no_record_claims_is_gone_seconds_after_the_start() {
     assert!(!lab.fakes.held().is_empty(), "nothing goes before it was unclaimed in two passes");
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
+
+/// A store that this gantryd cannot read whole: by a downgrade (`newer`), or by damage.
+async fn with_a_record_that_is_kept(newer: bool, raw: &str) -> (Lab, ContainerId) {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({"Mounts": [{"Type": "volume", "Target": "/x"}]})).await;
+    lab.settle().await;
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    {
+        let mut world = fresh.world();
+        let record = world.records.containers.remove(&id).unwrap();
+        let raw = if raw.is_empty() { serde_json::to_vec(&record).unwrap() } else { raw.into() };
+        world.records.kept.push(KeptRecord { kind: RecordKind::Container, id: id.to_string(), newer, raw });
+        if !newer {
+            world.records.damage.push("a record cannot be decoded".into());
+        }
+    }
+    (Lab::on(fresh).await, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_whose_record_cannot_be_used_runs_on_and_is_not_touched() {
+    for (newer, raw) in [(true, ""), (false, "no json"), (false, "{\"name\": 7}")] {
+        let (lab, id) = with_a_record_that_is_kept(newer, raw).await;
+        let before = lab.fakes.held();
+        lab.settle().await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(lab.fakes.held(), before, "the reconciliation took something away");
+        assert!(before.contains(&format!("task {id}")));
+        let error = lab.remove(id.as_str()).await.expect_err("kept");
+        assert!(error.is_conflict(), "{error}");
+        assert!(lab.engine.container_start(id.short()).await.expect_err("kept").is_conflict());
+        assert_eq!(lab.fakes.held(), before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_record_keeps_its_name_and_its_volumes() {
+    let (lab, _) = with_a_record_that_is_kept(true, "").await;
+    assert!(lab.create("web", json!({})).await.expect_err("its name").is_conflict());
+    let volume = lab.engine.volume_list(&Filters::default()).await.unwrap().remove(0);
+    assert!(lab.engine.volume_delete(&volume.name, false).await.expect_err("in use").is_conflict());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_record_cannot_be_used_keeps_its_folder() {
+    let lab = Lab::new().await;
+    lab.create("web", json!({"Mounts": [{"Type": "volume", "Target": "/x"}]})).await.unwrap();
+    lab.settle().await;
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    let name = {
+        let mut world = fresh.world();
+        let (name, _) = world.records.volumes.pop_first().unwrap();
+        world.records.kept.push(KeptRecord {
+            kind: RecordKind::Volume,
+            id: name.clone(),
+            newer: true,
+            raw: Vec::new(),
+        });
+        name
+    };
+    let lab = Lab::on(fresh).await;
+    assert!(lab.fakes.held().contains(&format!("volume {name}")));
+    let request = VolumeCreate { name: name.clone(), ..VolumeCreate::default() };
+    assert!(lab.engine.volume_create(request).await.expect_err("kept").is_conflict());
+    assert!(lab.engine.volume_delete(&name, true).await.expect_err("kept").is_conflict());
 }
 
 /// The host as it stands, under new ports: what an older engine still awaits never answers.

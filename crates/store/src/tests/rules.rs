@@ -4,11 +4,15 @@ use std::{fs, sync::Arc};
 
 use gantry_domain::{
     ErrorKind,
-    ports::{Store as _, Write},
+    ports::{RecordKind, Store as _, Write},
 };
 
 use super::{block, container, generations, id, load, sized};
-use crate::{RecordStore, log::Log};
+use crate::{
+    RecordStore,
+    entry::{Entry, Key, Kind, Op},
+    log::Log,
+};
 
 #[test]
 fn what_was_committed_is_loaded_by_the_next_store() {
@@ -71,8 +75,22 @@ fn a_newer_schema_is_listed_and_not_changed() {
     });
     let loaded = load(dir.path());
     assert!(loaded.containers.is_empty());
-    assert_eq!((loaded.newer[0].0.as_str(), loaded.newer[0].1.as_str()), ("container", id(1).as_str()));
-    assert!(loaded.newer[0].2.contains("\"schema\":99"));
+    let kept = &loaded.kept[0];
+    assert_eq!((&kept.kind, kept.id.as_str(), kept.newer), (&RecordKind::Container, id(1).as_str(), true));
+    assert!(String::from_utf8_lossy(&kept.raw).contains("\"schema\":99"));
+}
+
+#[test]
+fn a_record_that_does_not_decode_is_said_and_known_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key { kind: Kind::CONTAINER, id: id(1).to_string() };
+    let entry = Entry { key, op: Op::Put, schema: 1, generation: 1, data: b"{\"name\":7}".to_vec() };
+    fs::write(Log::path_in(dir.path()), Log::encode(1, &[entry]).bytes).unwrap();
+    let loaded = load(dir.path());
+    assert!(loaded.containers.is_empty());
+    let kept = &loaded.kept[0];
+    assert_eq!((&kept.kind, kept.id.as_str(), kept.newer), (&RecordKind::Container, id(1).as_str(), false));
+    assert_eq!(loaded.damage.len(), 1, "{:?}", loaded.damage);
 }
 
 #[test]
@@ -155,7 +173,7 @@ fn caches_are_kept_at_any_size() {
         let store = RecordStore::open(dir.path()).unwrap();
         assert_eq!(store.get_cache("events").await.unwrap().unwrap(), large);
         assert_eq!(store.get_cache("events2").await.unwrap().unwrap(), [7]);
-        assert_eq!(store.get_cache("empty").await.unwrap().unwrap(), Vec::<u8>::new());
+        assert_eq!(store.get_cache("empty").await.unwrap(), None, "an empty value removes the key");
         assert_eq!(store.get_cache("none").await.unwrap(), None);
     });
 }
