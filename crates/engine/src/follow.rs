@@ -33,7 +33,7 @@ impl Engine {
         while let Some(id) = deaths.next().await {
             let Ok(handle) = self.parts.container(id.as_str()) else { continue };
             tracing::warn!(container = %id, "its companion died: a successor is started");
-            let adopted = handle.run(|owner| owner.readopt_stdio().boxed()).await;
+            let adopted = handle.run_unless_hurried(|owner| owner.readopt_stdio().boxed()).await;
             if let Err(error) = adopted {
                 tracing::error!(container = %id, %error, "the container has no companion");
             }
@@ -48,7 +48,7 @@ impl Engine {
             // As a job of the owner: input that ends during the start is closed after it.
             // Ends with its one call; one container's start does not hold the others' up.
             tokio::spawn(async move {
-                if let Err(error) = handle.run(|owner| owner.close_stdin().boxed()).await {
+                if let Err(error) = handle.run_unless_hurried(|owner| owner.close_stdin().boxed()).await {
                     tracing::debug!(container = %id, %error, "the input ended after the container");
                 }
             });

@@ -88,7 +88,9 @@ impl Engine {
         for handle in handles {
             let record = handle.snapshot().record;
             match tasks.get(&handle.id) {
-                Some(task) if runs::is_alive(task) => self.rejoin(&handle, task.clone()).await,
+                Some(task) if runs::is_alive(task) || self.may_be_alive(task, &record) => {
+                    self.rejoin(&handle, task.clone()).await;
+                }
                 Some(task) if runs::was_running(&record) => {
                     ended.push((handle, task.exit.unwrap_or_else(runs::unseen)))
                 }

@@ -3,18 +3,40 @@
 //! Only what bears our engine id is looked at. It goes when it has a tombstone, or was unclaimed in two passes, and
 //! never in the first pass.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use gantry_domain::{ContainerId, Result, ports::Write};
+use gantry_domain::{ContainerId, Result, ports::Write, volume::VolumeRecord};
 use tokio::time::Instant;
 
-use crate::{Engine, parts::Parts};
+use crate::{
+    Engine,
+    parts::{Parts, within},
+};
 
 /// The first two passes follow each other soon: what a killed gantryd left half made is gone seconds after the start.
 const FIRST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 const EVERY: Duration = Duration::from_secs(180);
 /// How often a removal that found the disk full is tried again.
 const UNFINISHED: Duration = Duration::from_secs(5);
+
+/// Each step of taking something away; large root file systems take their time.
+const STEP_LIMIT: Duration = Duration::from_secs(15);
+const REMOVE_LIMIT: Duration = Duration::from_secs(120);
+/// Between two tries to finish a removal whose client has its answer.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// A removal that is decided and durable, and in which something hangs: gone on with until it is through, `volumes`
+/// that go with the container included.
+pub(crate) fn finish_removal(parts: Arc<Parts>, id: ContainerId, volumes: Vec<VolumeRecord>) {
+    // Ends with the removal. With the process the tombstones stay, for the next gantryd.
+    tokio::spawn(async move {
+        while let Err(error) = parts.take_away_with(&id, &volumes).await {
+            tracing::warn!(container = %id, %error, "a removal is not through yet");
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!(container = %id, "a removal that hung is through");
+    });
+}
 
 impl Engine {
     /// Runs for as long as it is awaited.
@@ -79,17 +101,26 @@ impl Parts {
         Ok(found)
     }
 
-    /// Takes away everything that bears this id, and the tombstone with it. May be repeated.
+    async fn take_away_with(&self, id: &ContainerId, volumes: &[VolumeRecord]) -> Result<()> {
+        for volume in volumes {
+            within(STEP_LIMIT, "unmounting a volume", self.ports.volumes.unmount(volume, id)).await?;
+            within(REMOVE_LIMIT, "removing a volume", crate::volume::take_away(self, volume)).await?;
+        }
+        self.take_away(id).await
+    }
+
+    /// Takes away everything that bears this id, and the tombstone with it. May be repeated. Ends also where a step
+    /// hangs.
     pub(crate) async fn take_away(&self, id: &ContainerId) -> Result<()> {
         let ports = &self.ports;
-        if ports.runtime.delete_task(id, None).await.is_err() {
-            ports.runtime.abandon_task(id).await?;
+        if within(STEP_LIMIT, "taking a task away", ports.runtime.delete_task(id, None)).await.is_err() {
+            within(STEP_LIMIT, "giving a shim up", ports.runtime.abandon_task(id)).await?;
         }
-        ports.network.delete_sandbox(id).await?;
-        ports.network.release_ports(id).await?;
-        ports.stdio.close(id).await?;
-        ports.runtime.delete_container(id).await?;
-        ports.files.remove(id).await?;
+        within(STEP_LIMIT, "taking a namespace away", ports.network.delete_sandbox(id)).await?;
+        within(STEP_LIMIT, "giving ports back", ports.network.release_ports(id)).await?;
+        within(STEP_LIMIT, "closing streams", ports.stdio.close(id)).await?;
+        within(REMOVE_LIMIT, "removing a root file system", ports.runtime.delete_container(id)).await?;
+        within(REMOVE_LIMIT, "removing a container's files", ports.files.remove(id)).await?;
         crate::container::forget_health(self, id).await;
         ports.store.commit(vec![Write::ContainerGone { id: id.clone() }]).await
     }

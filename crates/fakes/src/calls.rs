@@ -16,6 +16,7 @@ struct State {
     made: Vec<&'static str>,
     next: Vec<(&'static str, Order)>,
     always: Vec<(&'static str, Error)>,
+    hung: Vec<&'static str>,
     /// Calls still to pass before one fails.
     countdown: Option<usize>,
     failed: VecDeque<&'static str>,
@@ -41,6 +42,11 @@ impl Calls {
         self.0.lock().always.push((call, error));
     }
 
+    /// Calls of this name never end, until `heal`; those that hung by then hang on.
+    pub fn hang(&self, call: &'static str) {
+        self.0.lock().hung.push(call);
+    }
+
     /// After `passed` more calls, of whatever name, the next one fails.
     pub fn fail_after(&self, passed: usize) {
         self.0.lock().countdown = Some(passed);
@@ -51,6 +57,7 @@ impl Calls {
         let mut state = self.0.lock();
         state.next.clear();
         state.always.clear();
+        state.hung.clear();
         state.countdown = None;
     }
 
@@ -72,6 +79,15 @@ impl Calls {
         let mut state = self.0.lock();
         state.made.clear();
         state.failed.clear();
+    }
+
+    /// One call that may be ordered to hang.
+    pub(crate) async fn pass_in_time(&self, call: &'static str) -> Result<()> {
+        self.pass(call)?;
+        if self.0.lock().hung.contains(&call) {
+            return std::future::pending().await;
+        }
+        Ok(())
     }
 
     /// One call: recorded, then let through or not.

@@ -28,7 +28,7 @@ impl ContainerFiles for Fakes {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("files.remove")?;
+        self.calls.pass_in_time("files.remove").await?;
         self.world().folders.remove(id);
         Ok(())
     }
@@ -90,13 +90,13 @@ impl Volumes for Fakes {
     }
 
     async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
-        self.calls.pass("volumes.mount")?;
+        self.calls.pass_in_time("volumes.mount").await?;
         self.world().volume_mounts.insert((volume.name.clone(), user.clone()));
         Ok(())
     }
 
     async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
-        self.calls.pass("volumes.unmount")?;
+        self.calls.pass_in_time("volumes.unmount").await?;
         self.world().volume_mounts.remove(&(volume.name.clone(), user.clone()));
         Ok(())
     }

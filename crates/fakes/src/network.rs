@@ -58,19 +58,19 @@ impl Network for Fakes {
     }
 
     async fn release_ports(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("network.release_ports")?;
+        self.calls.pass_in_time("network.release_ports").await?;
         self.world().ports.remove(id);
         Ok(())
     }
 
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
-        self.calls.pass("network.create_sandbox")?;
+        self.calls.pass_in_time("network.create_sandbox").await?;
         self.world().sandboxes.insert(setup.id.clone(), interfaces(setup));
         Ok(PathBuf::from("/run/fake/netns").join(setup.id.as_str()))
     }
 
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("network.delete_sandbox")?;
+        self.calls.pass_in_time("network.delete_sandbox").await?;
         self.world().sandboxes.remove(id);
         Ok(())
     }

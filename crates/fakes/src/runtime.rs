@@ -35,7 +35,7 @@ impl Runtime for Fakes {
     }
 
     async fn update_container(&self, id: &ContainerId, spec: Option<Bytes>, record: Option<Bytes>) -> Result<()> {
-        self.calls.pass("runtime.update_container")?;
+        self.calls.pass_in_time("runtime.update_container").await?;
         let mut world = self.world();
         let container = world.containers.get_mut(id).ok_or_else(|| absent(id))?;
         container.spec = spec.unwrap_or_else(|| container.spec.clone());
@@ -44,7 +44,7 @@ impl Runtime for Fakes {
     }
 
     async fn delete_container(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("runtime.delete_container")?;
+        self.calls.pass_in_time("runtime.delete_container").await?;
         let mut world = self.world();
         world.containers.remove(id);
         world.snapshots.remove(id);
@@ -74,7 +74,7 @@ impl Runtime for Fakes {
     }
 
     async fn create_task(&self, setup: &TaskSetup) -> Result<u32> {
-        self.calls.pass("runtime.create_task")?;
+        self.calls.pass_in_time("runtime.create_task").await?;
         let mut world = self.world();
         if !world.sessions.contains_key(&setup.id) {
             return Err(Error::system("the outputs have no reader: the shim would wait for ever"));
@@ -86,7 +86,7 @@ impl Runtime for Fakes {
     }
 
     async fn start_task(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("runtime.start_task")?;
+        self.calls.pass_in_time("runtime.start_task").await?;
         let mut world = self.world();
         let process = world.processes.get_mut(&(id.clone(), None)).ok_or_else(|| absent(id))?;
         process.status = TaskStatus::Running;
@@ -94,7 +94,7 @@ impl Runtime for Fakes {
     }
 
     async fn kill(&self, id: &ContainerId, exec: Option<&ExecId>, signal: u32, _all: bool) -> Result<()> {
-        self.calls.pass("runtime.kill")?;
+        self.calls.pass_in_time("runtime.kill").await?;
         let mut world = self.world();
         let process = world.processes.get_mut(&(id.clone(), exec.cloned())).ok_or_else(|| absent(id))?;
         if process.status == TaskStatus::Stopped {
@@ -109,7 +109,7 @@ impl Runtime for Fakes {
     }
 
     async fn wait(&self, id: &ContainerId, exec: Option<&ExecId>) -> Result<Exit> {
-        self.calls.pass("runtime.wait")?;
+        self.calls.pass_in_time("runtime.wait").await?;
         let seen = self.world().processes.get(&(id.clone(), exec.cloned())).map(|process| process.exit.subscribe());
         let mut exit = seen.ok_or_else(|| absent(id))?;
         let seen = exit.wait_for(Option::is_some).await.map(|exit| *exit).ok().flatten();
@@ -117,7 +117,7 @@ impl Runtime for Fakes {
     }
 
     async fn delete_task(&self, id: &ContainerId, exec: Option<&ExecId>) -> Result<Option<Exit>> {
-        self.calls.pass("runtime.delete_task")?;
+        self.calls.pass_in_time("runtime.delete_task").await?;
         let mut world = self.world();
         let key = (id.clone(), exec.cloned());
         let Some(process) = world.processes.get(&key) else { return Ok(None) };
@@ -131,7 +131,7 @@ impl Runtime for Fakes {
     }
 
     async fn abandon_task(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("runtime.abandon_task")?;
+        self.calls.pass_in_time("runtime.abandon_task").await?;
         self.world().processes.retain(|(owner, _), _| owner != id);
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Runtime for Fakes {
     }
 
     async fn pause(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("runtime.pause")?;
+        self.calls.pass_in_time("runtime.pause").await?;
         set_status(&mut self.world(), id, TaskStatus::Paused)
     }
 
@@ -177,7 +177,7 @@ impl Runtime for Fakes {
     }
 
     async fn exec(&self, setup: &ExecSetup) -> Result<ExecStarted> {
-        self.calls.pass("runtime.exec")?;
+        self.calls.pass_in_time("runtime.exec").await?;
         let mut world = self.world();
         let pid = world.begin(&setup.container, Some(setup.exec.clone()), TaskStatus::Running);
         let Some((code, data)) = world.exec_ends.clone() else {

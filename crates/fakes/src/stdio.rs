@@ -47,7 +47,7 @@ impl Stdio for Fakes {
     }
 
     async fn close(&self, id: &ContainerId) -> Result<()> {
-        self.calls.pass("stdio.close")?;
+        self.calls.pass_in_time("stdio.close").await?;
         let mut world = self.world();
         world.sessions.remove(id);
         world.attached.remove(id);

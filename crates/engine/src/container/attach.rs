@@ -76,7 +76,7 @@ impl Engine {
     }
 
     async fn join(&self, handle: &Arc<Handle>, request: AttachRequest) -> Result<Joined> {
-        handle.run(move |owner| owner.attach(request).boxed()).await
+        handle.run_unless_hurried(move |owner| owner.attach(request).boxed()).await
     }
 
     async fn history(

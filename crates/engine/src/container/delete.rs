@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use gantry_domain::{Error, Result, container::Status, ports::Write, volume::VolumeRecord};
+use gantry_domain::{Error, ErrorKind, Result, container::Status, ports::Write, volume::VolumeRecord};
 
-use super::{ContainerDelete, kill::kill_and_wait, owner::Owner};
-use crate::{
-    Engine,
-    parts::{detached, within},
+use super::{
+    ContainerDelete,
+    kill::kill_and_wait,
+    owner::{Hurry, Owner},
 };
+use crate::{Engine, parts::detached};
 
-/// Each step of a removal; a step that hangs is left for the reconciliation.
+/// Each step of a removal; one that hangs is gone on with after the answer.
 const STEP_LIMIT: Duration = Duration::from_secs(15);
 
 impl Engine {
@@ -23,6 +24,7 @@ impl Engine {
         let handle = self.parts.container(name)?;
         let typed = name.to_owned();
         let work = async move {
+            let _hurry = request.force.then(|| Hurry::new(&handle));
             let status = handle.snapshot().status;
             if status == Status::Removing {
                 return handle.snapshot().may_remove(&typed);
@@ -82,33 +84,27 @@ impl Owner {
         for task in [self.supervisor.take(), self.restart_timer.take()].into_iter().flatten() {
             task.abort();
         }
+        let mut hangs = false;
         if self.has_run {
             self.tear_down().await;
-            self.unmount(&doomed).await;
+            hangs = !self.unmount(&doomed).await || self.has_run;
         }
-        match self.take_away().await {
-            Ok(()) => {}
-            // containerd needs room to take something out of its database. The container has ended, and its name is
-            // free: making room must not need room.
-            Err(error) if error.is_no_space() => {
-                tracing::warn!(container = %id, %error, "taken away when there is room");
-                self.parts.unfinished.lock().insert(id.clone());
-            }
-            Err(error) => {
-                self.record.dead = true;
-                self.status = Status::Dead;
-                self.publish();
-                return Err(error.context(format!("cannot remove container \"/{}\"", self.record.name)));
-            }
+        if let Some(timer) = self.leftover_timer.take() {
+            timer.abort();
         }
+        // What hangs (a process that no signal ends, a mount) keeps neither the name nor the addresses: it is gone on
+        // with, by the tombstone, and everything that bears the id with it.
+        hangs = hangs || self.taken_away().await?;
         self.parts.claims.lock().release(&id);
-        for volume in &doomed {
+        for volume in doomed.iter().filter(|_| !hangs) {
             if let Err(error) = crate::volume::take_away(&self.parts, volume).await {
                 tracing::warn!(container = %id, volume = %volume.name, %error, "left for the next start");
             }
         }
-        // Not waited for: a tombstone that is found again has nothing left to do.
-        if !self.parts.unfinished.lock().contains(&id) {
+        if hangs {
+            crate::sweep::finish_removal(self.parts.clone(), id, doomed);
+        } else if !self.parts.unfinished.lock().contains(&id) {
+            // Not waited for: a tombstone that is found again has nothing left to do.
             tokio::spawn(async move {
                 if let Err(error) = store.commit(vec![Write::ContainerGone { id }]).await {
                     tracing::debug!(%error, "the tombstone stays");
@@ -128,24 +124,52 @@ impl Owner {
         Ok(())
     }
 
+    /// Whether a step hangs; one that fails makes the container `dead`.
+    async fn taken_away(&mut self) -> Result<bool> {
+        match self.take_away().await {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                tracing::warn!(container = %self.record.id, %error, "the removal is finished after its answer");
+                Ok(true)
+            }
+            // containerd needs room to take something out of its database. The container has ended, and its name is
+            // free: making room must not need room.
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(container = %self.record.id, %error, "taken away when there is room");
+                self.parts.unfinished.lock().insert(self.record.id.clone());
+                Ok(false)
+            }
+            Err(error) => {
+                self.record.dead = true;
+                self.status = Status::Dead;
+                self.publish();
+                Err(error.context(format!("cannot remove container \"/{}\"", self.record.name)))
+            }
+        }
+    }
+
     /// Root file system and files.
     async fn take_away(&self) -> Result<()> {
         let id = &self.record.id;
-        let ports = &self.parts.ports;
+        let (ports, handle) = (&self.parts.ports, &self.handle);
         let (container, files) = tokio::join!(
-            within(STEP_LIMIT, "removing the root file system", ports.runtime.delete_container(id)),
-            within(STEP_LIMIT, "removing the container's files", ports.files.remove(id)),
+            handle.bounded(STEP_LIMIT, "removing the root file system", ports.runtime.delete_container(id)),
+            handle.bounded(STEP_LIMIT, "removing the container's files", ports.files.remove(id)),
         );
         container.and(files)
     }
 
-    /// Volumes that are claimed no more, and so are no part of the tear-down.
-    async fn unmount(&self, volumes: &[VolumeRecord]) {
+    /// Volumes that are claimed no more, and so are no part of the tear-down. Whether all went well.
+    async fn unmount(&self, volumes: &[VolumeRecord]) -> bool {
+        let mut all = true;
         for volume in volumes {
-            if let Err(error) = self.parts.ports.volumes.unmount(volume, &self.record.id).await {
+            let unmounted = self.parts.ports.volumes.unmount(volume, &self.record.id);
+            if let Err(error) = self.handle.bounded(STEP_LIMIT, "unmounting a volume", unmounted).await {
                 tracing::warn!(container = %self.record.id, volume = %volume.name, %error, "a volume is left mounted");
+                all = false;
             }
         }
+        all
     }
 
     /// Anonymous volumes that no other container has.

@@ -13,12 +13,13 @@ use gantry_domain::{
 use jiff::Timestamp;
 
 use super::owner::Owner;
-use crate::parts::within;
 
 /// The companion reads what is left in the FIFOs; more than this it does not get.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// Taking a dead task away: the shim unmounts and goes.
 const DELETE_LIMIT: Duration = Duration::from_secs(10);
+/// Until what a tear-down had to leave is tried again.
+const AGAIN: Duration = Duration::from_secs(15);
 /// Nobody saw how the run ended.
 pub(crate) const UNSEEN: u32 = 255;
 
@@ -42,7 +43,8 @@ impl Owner {
                     }
                 }
             };
-            if let Err(error) = within(DRAIN_LIMIT, "reading the last output", ports.stdio.drained(&handle.id)).await {
+            let drained = ports.stdio.drained(&handle.id);
+            if let Err(error) = handle.bounded(DRAIN_LIMIT, "reading the last output", drained).await {
                 tracing::warn!(container = %handle.id, %error, "output may be missing");
             }
             let ended = handle.run(move |owner| owner.exited(number, exit).boxed()).await;
@@ -122,31 +124,72 @@ impl Owner {
         }
     }
 
-    /// Takes away what a run has: task, sandbox, ports, streams, mounts. Collects errors and goes on.
+    /// Takes away what a run has: task, sandbox, ports, streams, mounts. Collects errors and goes on; what it has to
+    /// leave is tried again later.
     pub(crate) async fn tear_down(&mut self) {
         let id = &self.record.id;
-        let ports = &self.parts.ports;
+        let (ports, handle) = (&self.parts.ports, &self.handle);
         let (task, sandbox, released, stdio, volumes) = tokio::join!(
-            within(DELETE_LIMIT, "taking the task away", ports.runtime.delete_task(id, None)),
-            within(DELETE_LIMIT, "taking the namespace away", ports.network.delete_sandbox(id)),
-            ports.network.release_ports(id),
-            within(DELETE_LIMIT, "closing the streams", ports.stdio.close(id)),
-            super::mounts::unmount_volumes(&self.parts, &self.record),
+            self.take_task_away(),
+            handle.bounded(DELETE_LIMIT, "taking the namespace away", ports.network.delete_sandbox(id)),
+            handle.bounded(DELETE_LIMIT, "giving the ports back", ports.network.release_ports(id)),
+            handle.bounded(DELETE_LIMIT, "closing the streams", ports.stdio.close(id)),
+            handle.bounded(
+                DELETE_LIMIT,
+                "unmounting volumes",
+                super::mounts::unmount_volumes(&self.parts, &self.record)
+            ),
         );
-        let mut left = false;
-        if let Err(error) = &task {
-            tracing::warn!(container = %id, %error, "the task is taken away by force");
-            if let Err(error) = within(DELETE_LIMIT, "giving the shim up", ports.runtime.abandon_task(id)).await {
-                tracing::warn!(container = %id, %error, "the task is left for the next verb or the reconciliation");
-                left = true;
-            }
-        }
-        for error in [sandbox.err(), released.err(), stdio.err(), volumes.err()].into_iter().flatten() {
-            tracing::warn!(container = %id, %error, "left for the next verb or the reconciliation");
-            left = true;
+        let errors = [task.err(), sandbox.err(), released.err(), stdio.err(), volumes.err()];
+        self.has_run = false;
+        for error in errors.into_iter().flatten() {
+            tracing::warn!(container = %id, %error, "left of a run; it is tried again");
+            self.has_run = true;
         }
         self.parts.claims.lock().leave_networks(id);
-        self.has_run = left;
+        self.abandoned = false;
+        if self.has_run {
+            self.tear_down_later();
+        }
+    }
+
+    /// The shim of a run that is over; by force where it does not do as it is told.
+    async fn take_task_away(&self) -> Result<()> {
+        let (id, runtime) = (&self.record.id, &self.parts.ports.runtime);
+        let deleted = async {
+            let taken = runtime.delete_task(id, None);
+            self.handle.bounded(DELETE_LIMIT, "taking the task away", taken).await.map(drop)
+        };
+        if self.abandoned {
+            // What could be done by force was done; this asks whether it is gone.
+            return match self.handle.bounded(DELETE_LIMIT, "looking for the task", runtime.task(id)).await {
+                Ok(Some(_)) | Err(_) => deleted.await,
+                Ok(None) => Ok(()),
+            };
+        }
+        let Err(error) = deleted.await else { return Ok(()) };
+        tracing::warn!(container = %id, %error, "the task is taken away by force");
+        self.handle.bounded(DELETE_LIMIT, "giving the shim up", runtime.abandon_task(id)).await
+    }
+
+    fn tear_down_later(&mut self) {
+        let handle = self.handle.clone();
+        // Owned by this owner: ended by the next one of its kind, and with the container.
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            // A container that is gone meanwhile has nothing left.
+            let _ = handle.run(|owner| owner.clear_leftovers().boxed()).await;
+        });
+        if let Some(before) = self.leftover_timer.replace(timer.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    async fn clear_leftovers(&mut self) -> Result<()> {
+        if self.has_run && !self.status.has_process() && self.status != Status::Removing {
+            self.tear_down().await;
+        }
+        Ok(())
     }
 
     /// Starts again after the back-off.
@@ -157,7 +200,7 @@ impl Owner {
         // Owned by this owner: ended by a stop, a start or a removal.
         let timer = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            let started = handle.run(|owner| owner.start_by_policy().boxed()).await;
+            let started = handle.run_unless_hurried(|owner| owner.start_by_policy().boxed()).await;
             if let Err(error) = started {
                 tracing::info!(container = %handle.id, %error, "the restart policy's start failed");
             }

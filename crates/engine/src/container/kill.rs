@@ -1,18 +1,19 @@
 //! `POST /containers/{id}/kill`, and the signals that stop and remove send.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use gantry_domain::{Error, ErrorKind, Result, container::Status, ports::TaskStatus, signal};
 
-use super::owner::{Handle, Owner};
-use crate::{
-    Engine,
-    parts::{detached, within},
-};
+use super::owner::{Handle, Hurry, Owner};
+use crate::{Engine, parts::detached};
 
-/// How long after SIGKILL an exit may take before the shim is given up, as in dockerd.
-pub(crate) const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How long after SIGKILL an exit may take before the shim is given up. With the steps that follow it stays below 15 s.
+const KILL_GRACE: Duration = Duration::from_secs(6);
+/// How long the exit may take when SIGKILL could not be sent.
+const UNSENT_GRACE: Duration = Duration::from_secs(2);
+/// Ending what is left of a shim that was given up.
+const ABANDON_LIMIT: Duration = Duration::from_secs(5);
 /// A call of containerd that sends a signal.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -26,7 +27,10 @@ impl Engine {
             handle.snapshot().may_kill().map_err(|error| error.context(&prefix))?;
             match signal {
                 None | Some(signal::SIGKILL) => kill_and_wait(&handle).await,
-                Some(signal) => handle.run(move |owner| owner.signal(signal).boxed()).await,
+                Some(signal) => {
+                    let _hurry = Hurry::new(&handle);
+                    handle.run(move |owner| owner.signal(signal).boxed()).await
+                }
             }
             .map_err(|error| error.context(&prefix))
         };
@@ -35,20 +39,29 @@ impl Engine {
 }
 
 /// SIGKILL, and the exit; when none comes, what is left of the task is abandoned (T53).
-pub(crate) async fn kill_and_wait(handle: &Handle) -> Result<()> {
+pub(crate) async fn kill_and_wait(handle: &Arc<Handle>) -> Result<()> {
+    let _hurry = Hurry::new(handle);
     let mut progress = handle.progress();
     let before = progress.borrow_and_update().exits;
-    match handle.run(|owner| owner.signal(signal::SIGKILL).boxed()).await {
-        Ok(()) => {
-            let over = progress.wait_for(|now| now.exits > before || !now.running);
-            if tokio::time::timeout(KILL_GRACE, over).await.is_ok() {
-                return Ok(());
-            }
+    let grace = match handle.run(|owner| owner.signal(signal::SIGKILL).boxed()).await {
+        Ok(()) => KILL_GRACE,
+        Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => return Err(error),
+        // The shim does not even take the signal, or it is gone: then word of the exit is on its way.
+        Err(error) => {
+            tracing::warn!(container = %handle.id, %error, "SIGKILL was not sent");
+            if error.kind() == ErrorKind::Cancelled { Duration::ZERO } else { UNSENT_GRACE }
         }
-        // The shim did not even take the signal: waiting for an exit would be in vain.
-        Err(error) if error.kind() == ErrorKind::Cancelled => {}
-        other => return other,
+    };
+    let over = progress.wait_for(|now| now.exits > before || !now.running);
+    if tokio::time::timeout(grace, over).await.is_ok() {
+        return Ok(());
     }
+    give_up(handle).await
+}
+
+/// Ends by force what does not even take a signal.
+pub(crate) async fn give_up(handle: &Arc<Handle>) -> Result<()> {
+    let _hurry = Hurry::new(handle);
     handle.run(|owner| owner.abandon().boxed()).await
 }
 
@@ -78,12 +91,12 @@ impl Owner {
     /// Lets a paused container go on, so that it can take its signal. SIGKILL may have thawed or ended it already.
     async fn thaw(&self) -> Result<()> {
         let runtime = &self.parts.ports.runtime;
-        let resumed = within(SIGNAL_LIMIT, "resuming the container", runtime.resume(self.id())).await;
+        let resumed = self.handle.bounded(SIGNAL_LIMIT, "resuming the container", runtime.resume(self.id())).await;
         let Err(error) = resumed else { return Ok(()) };
         if error.message().contains("not paused") {
             return Ok(());
         }
-        match runtime.task(self.id()).await {
+        match self.handle.bounded(SIGNAL_LIMIT, "looking at the task", runtime.task(self.id())).await {
             Ok(Some(task)) if task.status == TaskStatus::Paused => Err(error),
             Ok(_) => Ok(()),
             Err(_) => Err(error),
@@ -92,7 +105,7 @@ impl Owner {
 
     async fn send(&self, number: u32) -> Result<()> {
         let call = self.parts.ports.runtime.kill(self.id(), None, number, false);
-        match within(SIGNAL_LIMIT, "sending the signal", call).await {
+        match self.handle.bounded(SIGNAL_LIMIT, "sending the signal", call).await {
             // The process is gone and its exit on the way.
             Err(error) if error.is_not_found() => Ok(()),
             other => other,
@@ -118,14 +131,19 @@ impl Owner {
             return Ok(());
         }
         tracing::warn!(container = %self.record.id, "the shim does not answer: it is given up");
-        if let Err(error) =
-            within(KILL_GRACE, "giving the shim up", self.parts.ports.runtime.abandon_task(self.id())).await
-        {
-            tracing::warn!(container = %self.record.id, %error, "the shim could not be ended in order");
-        }
+        self.abandon_task().await;
         let number = self.record.run.as_ref().map_or(0, |run| run.number);
         let exit = gantry_domain::container::Exit { code: 137, at: jiff::Timestamp::now(), oom_killed: false };
         self.exited(number, exit).await
+    }
+
+    /// Shim, processes and mounts of the run. What does not end even so is looked for again by `tear_down`.
+    pub(crate) async fn abandon_task(&mut self) {
+        self.abandoned = true;
+        let ended = self.parts.ports.runtime.abandon_task(self.id());
+        if let Err(error) = crate::parts::within(ABANDON_LIMIT, "giving the shim up", ended).await {
+            tracing::warn!(container = %self.record.id, %error, "the shim could not be ended in order");
+        }
     }
 
     /// Ends a container in its back-off: there is no process to signal.

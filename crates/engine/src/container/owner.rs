@@ -1,7 +1,8 @@
 //! The one task that owns a container: it runs the container's verbs one after the other.
 //!
 //! A verb is a job sent to the mailbox; a client's hang-up drops only the answer. Jobs are short: what waits (for an
-//! exit, for a time) waits outside. Readers never come here, they take the snapshot.
+//! exit, for a time) waits outside. Readers never come here, they take the snapshot. A job that hangs on the outside (a
+//! shim that does not answer, a mount) does not hold up who is to end the container: see `hurry`.
 //!
 //! ```text
 //!  container_start ──job──►┌───────┐──snapshot──► list, inspect
@@ -48,6 +49,28 @@ pub(crate) struct Handle {
     jobs: mpsc::UnboundedSender<Job>,
     snapshot: RwLock<Snapshot>,
     progress: watch::Sender<Progress>,
+    /// How many want the container ended now.
+    hurry: watch::Sender<u32>,
+}
+
+/// How long a job goes on that somebody in a hurry waits for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Somebody ends the container by force (T53): as long as this lives, a job that can be cut off and does not end is,
+/// and steps that cannot be cut off get little time.
+pub(crate) struct Hurry(Arc<Handle>);
+
+impl Hurry {
+    pub fn new(handle: &Arc<Handle>) -> Self {
+        handle.hurry.send_modify(|count| *count += 1);
+        Self(handle.clone())
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.0.hurry.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Handle {
@@ -79,8 +102,52 @@ impl Handle {
         }
     }
 
+    /// As `run`, for a job that may be cut off at any await. A start that is cut off is undone.
+    pub async fn run_unless_hurried<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Owner) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        self.run(move |owner| {
+            Box::pin(async move {
+                let overdue = overdue(owner.handle.hurry.subscribe(), None);
+                let done = tokio::select! {
+                    done = job(owner) => Some(done),
+                    () = overdue => None,
+                };
+                match done {
+                    Some(done) => done,
+                    None => Err(owner.cut_off().await),
+                }
+            })
+        })
+        .await
+    }
+
+    /// A step that must not hang: it gets its time, and less when somebody is in a hurry.
+    pub async fn bounded<T>(&self, limit: Duration, what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = step => done,
+            () = overdue(self.hurry.subscribe(), Some(limit)) => Err(Error::cancelled(format!("{what} did not end in time"))),
+        }
+    }
+
     fn gone(&self) -> Error {
         Error::not_found(format!("No such container: {}", self.id))
+    }
+}
+
+/// Returns at the limit, or soon after somebody is in a hurry.
+async fn overdue(mut hurry: watch::Receiver<u32>, limit: Option<Duration>) {
+    let hurried = async {
+        let _ = hurry.wait_for(|count| *count > 0).await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    match limit {
+        Some(limit) => {
+            let _ = tokio::time::timeout(limit, hurried).await;
+        }
+        None => hurried.await,
     }
 }
 
@@ -108,6 +175,12 @@ pub(crate) struct Owner {
     pub removed: bool,
     /// A run's task, sandbox, ports or streams may be there: `tear_down` has not been through since they were made.
     pub has_run: bool,
+    /// Between the first and the last step of a start.
+    pub starting: bool,
+    /// The run's shim was given up: it is asked for nothing more.
+    pub abandoned: bool,
+    /// Tries again to take away what a tear-down had to leave.
+    pub leftover_timer: Option<AbortHandle>,
     pub health: HealthWatch,
 }
 
@@ -125,6 +198,7 @@ impl Owner {
             jobs,
             snapshot: RwLock::new(snapshot),
             progress: watch::Sender::new(progress),
+            hurry: watch::Sender::new(0),
         });
         let owner = Self {
             parts,
@@ -141,6 +215,9 @@ impl Owner {
             restarting_by_request: false,
             removed: false,
             has_run: false,
+            starting: false,
+            abandoned: false,
+            leftover_timer: None,
             health: HealthWatch::default(),
         };
         // Ends with the container, or with the process.

@@ -8,11 +8,11 @@ use crate::Engine;
 
 impl Engine {
     pub async fn container_pause(&self, name: &str) -> Result<()> {
-        self.parts.container(name)?.run(|owner| owner.pause().boxed()).await
+        self.parts.container(name)?.run_unless_hurried(|owner| owner.pause().boxed()).await
     }
 
     pub async fn container_unpause(&self, name: &str) -> Result<()> {
-        self.parts.container(name)?.run(|owner| owner.unpause().boxed()).await
+        self.parts.container(name)?.run_unless_hurried(|owner| owner.unpause().boxed()).await
     }
 }
 

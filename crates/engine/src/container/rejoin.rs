@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_domain::{
-    GoTime, Result,
+    ErrorKind, GoTime, Result,
     container::{Exit, Run, Status, record::Desired},
     ports::{TaskInfo, TaskStatus},
 };
@@ -14,6 +14,7 @@ use crate::parts::within;
 
 /// What the companion had not yet read when gantryd came back.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+const TASK_LIMIT: Duration = Duration::from_secs(5);
 
 impl Owner {
     /// Takes a living task back under care: companion, sandbox, exit.
@@ -27,11 +28,15 @@ impl Owner {
             run.started = GoTime::from(now);
         }
         run.exit = None;
-        run.pid = task.pid;
-        run.paused = task.status == TaskStatus::Paused;
+        // A shim that does not answer leaves it at what was known.
+        if task.status != TaskStatus::Unknown {
+            run.pid = task.pid;
+            run.paused = task.status == TaskStatus::Paused;
+        }
+        let pid = run.pid;
         self.record.runs = self.record.runs.max(run.number);
         self.record.desired = Desired::Running;
-        self.pid = task.pid;
+        self.pid = pid;
         self.status = if run.paused { Status::Paused } else { Status::Running };
         if self.status == Status::Running {
             self.watch_health();
@@ -62,7 +67,13 @@ impl Owner {
         self.has_run = true;
         let setup = self.stdio_setup();
         let began = self.record.run.as_ref().is_some_and(|run| !run.started.is_zero());
-        let has_task = self.parts.ports.runtime.task(&self.record.id).await?.is_some();
+        let task = within(TASK_LIMIT, "looking for the task", self.parts.ports.runtime.task(&self.record.id)).await;
+        let has_task = match task {
+            Ok(task) => task.is_some(),
+            // There is one that does not answer.
+            Err(error) if error.kind() == ErrorKind::Cancelled => true,
+            Err(error) => return Err(error),
+        };
         if !began && !has_task {
             return self.undo_cut_off_start().await;
         }

@@ -16,7 +16,7 @@ impl Engine {
             handle.run(|owner| owner.begin_restart().boxed()).await?;
             let stopped =
                 if handle.snapshot().status.is_running() { stop(&handle, signal, timeout).await } else { Ok(()) };
-            handle.run(move |owner| owner.finish_restart(stopped).boxed()).await
+            handle.run_unless_hurried(move |owner| owner.finish_restart(stopped).boxed()).await
         };
         detached(async move { work.await.map_err(|error: Error| error.context(prefix)) }).await
     }

@@ -31,7 +31,7 @@ impl Engine {
     /// Starts a container that does not run; one that does is `Unchanged`.
     pub async fn container_start(&self, name: &str) -> Result<Outcome> {
         let handle = self.parts.container(name)?;
-        detached(async move { handle.run(|owner| owner.start_by_request().boxed()).await }).await
+        detached(async move { handle.run_unless_hurried(|owner| owner.start_by_request().boxed()).await }).await
     }
 }
 
@@ -63,10 +63,26 @@ impl Owner {
         if self.status.has_process() {
             return Ok(());
         }
-        match self.try_start().await {
+        self.starting = true;
+        let started = self.try_start().await;
+        self.starting = false;
+        match started {
             Ok(()) => Ok(()),
             Err(error) => Err(self.start_failed(error).await),
         }
+    }
+
+    /// A job was dropped in the middle, for somebody ends the container by force. What else it was than a start left
+    /// the container as it is.
+    pub(crate) async fn cut_off(&mut self) -> Error {
+        let error = Error::conflict(format!("container {} is being ended by another request", self.record.id));
+        if !std::mem::take(&mut self.starting) {
+            return error;
+        }
+        tracing::warn!(container = %self.record.id, "a start that did not end is cut off");
+        // containerd may be making the task still: only the end of its shim ends that.
+        self.abandon_task().await;
+        self.start_failed(error).await
     }
 
     async fn try_start(&mut self) -> Result<()> {
@@ -74,6 +90,7 @@ impl Owner {
             self.tear_down().await;
         }
         self.has_run = true;
+        self.abandoned = false;
         self.reserve().await?;
         self.record.desired = Desired::Running;
         self.record.error.clear();

@@ -4,18 +4,24 @@ use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use gantry_domain::{
-    Result,
+    ErrorKind, Result,
     container::{ContainerRecord, Status},
     signal,
 };
 
-use super::{Outcome, kill::kill_and_wait, owner::Handle};
+use super::{
+    Outcome,
+    kill::{give_up, kill_and_wait},
+    owner::{Handle, Hurry},
+};
 use crate::{Engine, parts::detached};
 
 /// Seconds that a container gets when nobody says otherwise.
 const DEFAULT_TIMEOUT: i64 = 10;
 /// What is left of the time when the signal could not be sent.
 const UNSENT_TIMEOUT: i64 = 2;
+/// What a run leaves is cleared away in less, unless something hangs.
+const CLEARING: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// Stops a running container; one that does not run is `Unchanged`. A client's hang-up does not cut it short.
@@ -42,9 +48,14 @@ pub(crate) async fn stop(handle: &Arc<Handle>, signal: Option<u32>, timeout: Opt
     let before = progress.borrow_and_update().exits;
     // The back-off may end between the look and the word: then there is a process to signal.
     let in_backoff = handle.snapshot().status == Status::Restarting;
+    let hurry = Hurry::new(handle);
     let cancelled = in_backoff && handle.run(|owner| owner.cancel_restart().boxed()).await.is_ok();
     if !cancelled && handle.snapshot().status.is_running() {
-        if let Err(error) = handle.run(move |owner| owner.stop_signal(signal).boxed()).await {
+        let sent = handle.run(move |owner| owner.stop_signal(signal).boxed()).await;
+        // Whoever waits for the container to obey is in no hurry.
+        drop(hurry);
+        let hangs = sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled);
+        if let Err(error) = sent {
             tracing::debug!(container = %record.id, %error, "the stop signal was not sent");
             seconds = if seconds < 0 { UNSENT_TIMEOUT } else { seconds.min(UNSENT_TIMEOUT) };
         }
@@ -54,19 +65,19 @@ pub(crate) async fn stop(handle: &Arc<Handle>, signal: Option<u32>, timeout: Opt
             Err(_) => over.await.is_ok(),
         };
         if !obeyed && handle.snapshot().status.is_running() {
-            kill_and_wait(handle).await?;
+            if hangs { give_up(handle).await? } else { kill_and_wait(handle).await? }
         }
     }
-    handle
-        .run(|owner| {
-            async move {
-                owner.event("stop", &[]);
-                Ok(())
-            }
-            .boxed()
-        })
-        .await
-        .or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+    let stopped = handle.run(|owner| owner.stopped().boxed());
+    tokio::pin!(stopped);
+    let stopped = match tokio::time::timeout(CLEARING, &mut stopped).await {
+        Ok(stopped) => stopped,
+        Err(_) => {
+            let _hurry = Hurry::new(handle);
+            stopped.await
+        }
+    };
+    stopped.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
 }
 
 /// `Config.StopSignal`, else SIGTERM.
@@ -75,6 +86,12 @@ pub(crate) fn stop_signal(record: &ContainerRecord) -> u32 {
 }
 
 impl super::owner::Owner {
+    /// Comes after the exit was worked off: ports and addresses are free.
+    async fn stopped(&mut self) -> Result<()> {
+        self.event("stop", &[]);
+        Ok(())
+    }
+
     /// The signal of a stop: whatever it is, the restart policy does not apply to the exit.
     async fn stop_signal(&mut self, number: u32) -> Result<()> {
         if let Some(run) = self.record.run.as_mut() {

@@ -14,7 +14,7 @@ impl Engine {
     pub async fn container_update(&self, name: &str, wanted: HostConfig) -> Result<Vec<String>> {
         let handle = self.parts.container(name)?;
         let prefix = format!("Cannot update container {}", handle.id);
-        let updated = handle.run(move |owner| async move { owner.update(&wanted).await }.boxed()).await;
+        let updated = handle.run_unless_hurried(move |owner| async move { owner.update(&wanted).await }.boxed()).await;
         updated.map_err(|error| error.context(prefix))
     }
 }

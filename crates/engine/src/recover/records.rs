@@ -1,21 +1,36 @@
 //! The records that were found: their claims, half-done removals and creations, and what a damaged store has lost.
 
+use std::time::Duration;
+
+use futures::StreamExt as _;
 use gantry_domain::{
     container::{ContainerRecord, Status},
     ports::{Loaded, Write},
     volume::ANONYMOUS_LABEL,
 };
 
-use crate::{Engine, container::retake, parts::Parts};
+use crate::{
+    Engine,
+    container::retake,
+    parts::{Parts, within},
+};
+
+/// What a start waits for removals that were decided before it.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
+const REMOVALS: usize = 8;
 
 impl Engine {
     /// Tombstones that were found: the removal is done again, whole.
     pub(super) async fn finish_removals(&self, loaded: &Loaded) {
-        for id in &loaded.container_tombstones {
-            if let Err(error) = self.parts.take_away(id).await {
-                tracing::warn!(container = %id, %error, "a removal is left for the reconciliation");
+        let removals = loaded.container_tombstones.iter().map(|id| async move {
+            // One that hangs holds nobody up: its name and addresses are free.
+            let taken = within(REMOVAL_LIMIT, "finishing a removal", self.parts.take_away(id)).await;
+            if let Err(error) = taken {
+                tracing::warn!(container = %id, %error, "a removal is gone on with");
+                crate::sweep::finish_removal(self.parts.clone(), id.clone(), Vec::new());
             }
-        }
+        });
+        futures::stream::iter(removals).for_each_concurrent(REMOVALS, |removal| removal).await;
         for name in &loaded.volume_tombstones {
             let removed = self.parts.ports.volumes.remove(name).await;
             let gone = match removed {

@@ -19,6 +19,12 @@ use crate::{
 };
 
 impl Engine {
+    /// A shim that did not answer in time. Taken for dead, its container would be killed.
+    pub(super) fn may_be_alive(&self, task: &TaskInfo, record: &ContainerRecord) -> bool {
+        let same_boot = record.run.as_ref().is_some_and(|run| run.boot_id == self.parts.boot_id && run.pid != 0);
+        task.status == TaskStatus::Unknown && was_running(record) && same_boot
+    }
+
     /// A container that ran on while gantryd was dead.
     pub(super) async fn rejoin(&self, handle: &Arc<Handle>, task: TaskInfo) {
         let id = handle.id.clone();

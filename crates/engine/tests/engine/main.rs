@@ -7,3 +7,4 @@ mod health;
 mod lab;
 mod laws;
 mod recovery;
+mod stuck;

@@ -1,0 +1,165 @@
+//! Nothing is stuck (T53): whatever hangs, a container is ended within 15 seconds beyond the time that was asked for.
+
+use std::time::Duration;
+
+use gantry_domain::ContainerId;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::lab::Lab;
+
+const BEYOND: Duration = Duration::from_secs(15);
+
+/// What may hang for ever, each alone.
+const STEPS: [&str; 12] = [
+    "runtime.kill",
+    "runtime.wait",
+    "runtime.delete_task",
+    "runtime.abandon_task",
+    "runtime.delete_container",
+    "network.delete_sandbox",
+    "network.release_ports",
+    "stdio.close",
+    "stdio.drained",
+    "volumes.unmount",
+    "files.remove",
+    "runtime.pause",
+];
+
+fn published() -> serde_json::Value {
+    json!({
+        "PortBindings": {"80/tcp": [{"HostPort": "8080"}]},
+        "Mounts": [{"Type": "volume", "Target": "/x"}],
+        "RestartPolicy": {"Name": "always"},
+    })
+}
+
+async fn stubborn() -> (Lab, ContainerId) {
+    let lab = Lab::new().await;
+    lab.fakes.world().stubborn = true;
+    let id = lab.running("web", published()).await;
+    (lab, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_by_force_ends_in_time_whatever_hangs_and_the_name_is_free() {
+    for hangs in STEPS {
+        let (lab, _) = stubborn().await;
+        lab.fakes.calls.hang(hangs);
+        let begun = Instant::now();
+        lab.remove("web").await.unwrap_or_else(|error| panic!("{hangs}: {error}"));
+        assert!(begun.elapsed() <= BEYOND, "{hangs}: {:?}", begun.elapsed());
+        assert!(lab.engine.container_inspect("web", false).await.is_err(), "{hangs}");
+        lab.fakes.calls.heal();
+        lab.create("web", json!({})).await.unwrap_or_else(|error| panic!("{hangs}: {error}"));
+        lab.remove("web").await.unwrap();
+        // What hung is given up after its own time, and done again.
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(lab.fakes.held().is_empty(), "{hangs}: {:?}", lab.fakes.held());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_in_time_whatever_hangs_and_tells_the_truth() {
+    for hangs in STEPS {
+        for seconds in [0, 5] {
+            let (lab, _) = stubborn().await;
+            lab.fakes.calls.hang(hangs);
+            let begun = Instant::now();
+            lab.engine.container_stop("web", None, Some(seconds)).await.unwrap();
+            let limit = BEYOND + Duration::from_secs(u64::try_from(seconds).unwrap());
+            assert!(begun.elapsed() <= limit, "{hangs}: {:?}", begun.elapsed());
+            assert_eq!(lab.status("web").await, "exited", "{hangs}");
+            lab.fakes.calls.heal();
+            lab.settle().await;
+            assert_eq!(lab.status("web").await, "exited", "{hangs}: the policy must not start it");
+            lab.engine.container_start("web").await.unwrap_or_else(|error| panic!("{hangs}: {error}"));
+            lab.remove("web").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_ends_in_time_whatever_hangs() {
+    for hangs in STEPS {
+        let (lab, _) = stubborn().await;
+        lab.fakes.calls.hang(hangs);
+        let begun = Instant::now();
+        lab.engine.container_kill("web", None).await.unwrap();
+        assert!(begun.elapsed() <= BEYOND, "{hangs}: {:?}", begun.elapsed());
+        assert_eq!(lab.status("web").await, "exited", "{hangs}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_hangs_holds_nobody_up() {
+    for hangs in [
+        "runtime.create_task",
+        "runtime.start_task",
+        "network.create_sandbox",
+        "volumes.mount",
+        "runtime.update_container",
+    ] {
+        let lab = Lab::new().await;
+        lab.create("web", published()).await.unwrap();
+        lab.fakes.calls.hang(hangs);
+        let engine = lab.engine.clone();
+        let start = tokio::spawn(async move { engine.container_start("web").await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(lab.status("web").await, "created", "{hangs}: a read does not wait");
+        let begun = Instant::now();
+        lab.remove("web").await.unwrap_or_else(|error| panic!("{hangs}: {error}"));
+        assert!(begun.elapsed() <= BEYOND, "{hangs}: {:?}", begun.elapsed());
+        assert!(start.await.unwrap().is_err(), "{hangs}");
+        lab.settle().await;
+        assert!(lab.fakes.held().is_empty(), "{hangs}: {:?}", lab.fakes.held());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_by_the_policy_that_hangs_is_ended_by_a_stop() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", published()).await;
+    lab.fakes.calls.hang("runtime.create_task");
+    lab.fakes.exit(&id, None, 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(lab.status("web").await, "restarting");
+    let begun = Instant::now();
+    lab.engine.container_stop("web", None, Some(0)).await.unwrap();
+    assert!(begun.elapsed() <= BEYOND, "{:?}", begun.elapsed());
+    assert_eq!(lab.status("web").await, "exited");
+    lab.fakes.calls.heal();
+    lab.settle().await;
+    assert_eq!((lab.status("web").await, lab.starts()), ("exited", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_hangs_does_not_keep_a_container() {
+    let (lab, _) = stubborn().await;
+    lab.fakes.calls.hang("runtime.pause");
+    for _ in 0..2 {
+        let engine = lab.engine.clone();
+        tokio::spawn(async move { engine.container_pause("web").await });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    lab.remove("web").await.unwrap();
+    assert!(begun.elapsed() <= BEYOND, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_hangs_is_gone_on_with_by_the_next_gantryd() {
+    let (lab, id) = stubborn().await;
+    lab.fakes.calls.hang("runtime.delete_container");
+    lab.remove("web").await.unwrap();
+    let fakes = lab.fakes.clone();
+    drop(lab);
+    assert!(fakes.held().contains(&format!("tombstone {id}")), "{:?}", fakes.held());
+    // It hangs on: the engine comes up all the same.
+    let lab = Lab::on(fakes.clone()).await;
+    lab.fakes.calls.heal();
+    drop(lab);
+    let lab = Lab::on(fakes).await;
+    lab.settle().await;
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
