@@ -1,11 +1,13 @@
 //! Every operation of Docker's API: each group opens with its route table.
 
 mod container;
+mod container_archive;
 mod container_stats;
 mod container_streams;
 mod container_update;
 mod exec;
 mod image;
+mod image_commit;
 mod image_transfer;
 mod network;
 mod plugin;
@@ -20,12 +22,14 @@ use crate::route::Route;
 pub fn all() -> Vec<Route> {
     [
         container::routes(),
+        container_archive::routes(),
         container_stats::routes(),
         container_streams::routes(),
         container_update::routes(),
         exec::routes(),
         image::routes(),
         image_transfer::routes(),
+        image_commit::routes(),
         system::routes(),
         volume::routes(),
         network::routes(),

@@ -15,14 +15,11 @@ use gantry_domain::{Digest, Error, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
+use self::whiteout::{Mark, mark_of};
 pub use self::{
-    attributes::{Attributes, copy_attributes},
-    tree::{Tree, clean, open_in, reopen},
+    attributes::{Attributes, copy_attributes, is_allowed, times},
+    tree::{Place, Tree, clean, kind_at, open_in, reopen},
     whiteout::{hide_lower, is_opaque},
-};
-use self::{
-    tree::Place,
-    whiteout::{Mark, mark_of},
 };
 use crate::{
     chunks::Chunks,
@@ -73,7 +70,7 @@ pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: Plain
 }
 
 /// Files get the modes that the archive says: the umask belongs to this thread alone from here on.
-fn own_umask() -> Result<()> {
+pub(crate) fn own_umask() -> Result<()> {
     // SAFETY: unshare(CLONE_FS) only separates this thread's umask, root and working directory from the process's.
     if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
         return Err(std::io::Error::last_os_error().into());
@@ -82,15 +79,15 @@ fn own_umask() -> Result<()> {
     Ok(())
 }
 
-fn located(member: &Member, error: Error) -> Error {
+pub(crate) fn located(member: &Member, error: Error) -> Error {
     error.context(format_args!("cannot extract {:?}", String::from_utf8_lossy(&member.path)))
 }
 
 /// Hashes and weighs what passes.
-struct Metered<C: Chunks> {
-    stream: Decompressed<C>,
-    hash: Option<Sha256>,
-    meter: Meter,
+pub(crate) struct Metered<C: Chunks> {
+    pub(crate) stream: Decompressed<C>,
+    pub(crate) hash: Option<Sha256>,
+    pub(crate) meter: Meter,
 }
 
 impl<C: Chunks> Chunks for Metered<C> {
@@ -174,13 +171,8 @@ impl Layer {
     }
 
     fn file<C: Chunks>(&mut self, place: Place, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(member.mode & 0o777);
-        let fd = self.tree.make(&place, |folder, name| rustix::fs::openat(folder, name, flags, mode))?;
-        match &member.sparse {
-            None => write_data(&fd, reader)?,
-            Some(sparse) => write_sparse(&fd, sparse, reader)?,
-        }
+        let fd = new_file(&mut self.tree, &place, member)?;
+        write_content(&fd, member, reader)?;
         Attributes::of(member).set_on_new_file(&fd)
     }
 
@@ -207,9 +199,7 @@ impl Layer {
     }
 
     fn node(&mut self, place: Place, member: &Member, kind: FileType) -> Result<()> {
-        let device = rustix::fs::makedev(member.device.0, member.device.1);
-        let mode = Mode::from_raw_mode(member.mode & 0o7777);
-        self.tree.make(&place, |folder, name| rustix::fs::mknodat(folder, name, kind, mode, device))?;
+        new_node(&mut self.tree, &place, member, kind)?;
         Attributes::of(member).set_on_name(&place.folder, &place.name)
     }
 
@@ -221,6 +211,26 @@ impl Layer {
             }
         }
         Ok(())
+    }
+}
+
+/// An empty file in place of what had the name.
+pub(crate) fn new_file(tree: &mut Tree, place: &Place, member: &Member) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(member.mode & 0o777);
+    tree.make(place, |folder, name| rustix::fs::openat(folder, name, flags, mode))
+}
+
+pub(crate) fn new_node(tree: &mut Tree, place: &Place, member: &Member, kind: FileType) -> Result<()> {
+    let device = rustix::fs::makedev(member.device.0, member.device.1);
+    let mode = Mode::from_raw_mode(member.mode & 0o7777);
+    tree.make(place, |folder, name| rustix::fs::mknodat(folder, name, kind, mode, device))
+}
+
+pub(crate) fn write_content<C: Chunks>(fd: &OwnedFd, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
+    match &member.sparse {
+        None => write_data(fd, reader),
+        Some(sparse) => write_sparse(fd, sparse, reader),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod chunks;
 pub mod compression;
 pub mod extract;
 pub mod limits;
+pub mod merge;
 pub mod reader;
 pub mod threads;
 pub mod writer;

@@ -1,6 +1,7 @@
 //! The image port on containerd: names, blobs, unpacked layers; archives in and out.
 
 mod cache;
+mod commit;
 mod content;
 mod documents;
 mod import;
@@ -219,6 +220,16 @@ impl ImageStore for ContainerdImages {
     async fn import(&self, archive: ByteStream, config: Bytes) -> Result<(Descriptor, LeaseGuard)> {
         let images = self.clone();
         self.detached(async move { images.import_archive(archive, config).await }).await
+    }
+
+    async fn commit(
+        &self,
+        parent: Option<Descriptor>,
+        layer: Option<ByteStream>,
+        config: Bytes,
+    ) -> Result<(Descriptor, LeaseGuard)> {
+        let images = self.clone();
+        self.detached(async move { images.commit_image(parent, layer, config).await }).await
     }
 
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {

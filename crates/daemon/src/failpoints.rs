@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_domain::{
     ContainerId, Digest, ExecId, NetworkId, Result,
-    container::{Exit, record::ExecRecord},
+    container::{Exit, copy::PathChange, record::ExecRecord},
     image::{Descriptor, NamedImage, PlatformImage},
     log::{LogBatch, LogQuery},
     network::{NetworkRecord, PortRequest, PublishedPort},
@@ -264,6 +264,14 @@ impl ImageStore for Points<dyn ImageStore> {
     async fn import(&self, archive: ByteStream, config: Bytes) -> Result<(Descriptor, LeaseGuard)> {
         through!("images.import", self.0.import(archive, config))
     }
+    async fn commit(
+        &self,
+        parent: Option<Descriptor>,
+        layer: Option<ByteStream>,
+        config: Bytes,
+    ) -> Result<(Descriptor, LeaseGuard)> {
+        through!("images.commit", self.0.commit(parent, layer, config))
+    }
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {
         through!("images.release_lease", self.0.release_lease(lease))
     }
@@ -372,6 +380,18 @@ impl RootFs for Points<dyn RootFs> {
     }
     async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()> {
         through!("rootfs.make_dir", self.0.make_dir(root, path, uid, gid))
+    }
+    async fn open(&self, view: RootView, keep: Keep) -> Result<Arc<dyn OpenRoot>> {
+        through!("rootfs.open", self.0.open(view, keep))
+    }
+    async fn make_places(&self, mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
+        through!("rootfs.make_places", self.0.make_places(mounts, binds))
+    }
+    async fn changes(&self, mounts: &[RootMount]) -> Result<Vec<PathChange>> {
+        through!("rootfs.changes", self.0.changes(mounts))
+    }
+    async fn layer(&self, mounts: &[RootMount]) -> Result<Option<ByteStream>> {
+        through!("rootfs.layer", self.0.layer(mounts))
     }
 }
 

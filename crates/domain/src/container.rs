@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod config;
+pub mod copy;
 pub mod health;
 pub mod host_config;
 pub mod log_attrs;

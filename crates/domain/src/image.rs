@@ -131,6 +131,48 @@ pub struct ImageRunConfig {
     pub shell: Option<Vec<String>>,
 }
 
+impl From<&crate::container::Config> for ImageRunConfig {
+    fn from(config: &crate::container::Config) -> Self {
+        let some = |labels: &Option<BTreeMap<String, String>>| labels.clone().filter(|labels| !labels.is_empty());
+        Self {
+            user: config.user.clone(),
+            exposed_ports: Some(config.exposed_ports.clone()).filter(|ports| !ports.is_empty()),
+            env: config.env.clone(),
+            entrypoint: config.entrypoint.clone(),
+            cmd: config.cmd.clone(),
+            volumes: config.volumes.clone().filter(|volumes| !volumes.is_empty()),
+            working_dir: config.working_dir.clone(),
+            labels: some(&config.labels),
+            stop_signal: config.stop_signal.clone(),
+            args_escaped: config.args_escaped,
+            healthcheck: config.healthcheck.clone(),
+            on_build: config.on_build.clone(),
+            shell: config.shell.clone(),
+        }
+    }
+}
+
+impl From<ImageRunConfig> for crate::container::Config {
+    fn from(run: ImageRunConfig) -> Self {
+        Self {
+            user: run.user,
+            exposed_ports: run.exposed_ports.unwrap_or_default(),
+            env: run.env,
+            entrypoint: run.entrypoint,
+            cmd: run.cmd,
+            volumes: run.volumes,
+            working_dir: run.working_dir,
+            labels: run.labels,
+            stop_signal: run.stop_signal,
+            args_escaped: run.args_escaped,
+            healthcheck: run.healthcheck,
+            on_build: run.on_build,
+            shell: run.shell,
+            ..Self::default()
+        }
+    }
+}
+
 fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

@@ -1,6 +1,7 @@
 //! Containers: the requests and answers of their verbs. Each verb has its file below `container/`.
 
 mod addresses;
+mod archive;
 mod attach;
 mod connect;
 mod create;
@@ -11,6 +12,7 @@ mod files;
 mod health;
 mod inspect;
 mod kill;
+mod lend;
 mod list;
 mod logs;
 mod mounts;
@@ -43,6 +45,7 @@ use gantry_domain::{
 };
 
 pub(crate) use addresses::retake;
+pub use archive::ArchivePut;
 pub use connect::{NetworkConnect, NetworkDisconnect};
 pub(crate) use exit::UNSEEN;
 pub(crate) use files::exec_process;

@@ -1,6 +1,7 @@
 //! Images: the requests and answers of their verbs.
 
 mod catalog;
+mod commit;
 mod delete;
 mod history;
 mod import;
@@ -80,6 +81,21 @@ pub struct ImageImport {
     /// Dockerfile instructions (`CMD`, `ENV`, …).
     pub changes: Vec<String>,
     pub platform: Option<Platform>,
+}
+
+/// `POST /commit`.
+#[derive(Debug, Clone, Default)]
+pub struct ImageCommit {
+    pub container: String,
+    pub repo: String,
+    pub tag: String,
+    pub comment: String,
+    pub author: String,
+    pub pause: bool,
+    /// Dockerfile instructions (`CMD`, `ENV`, …), one or more each.
+    pub changes: Vec<String>,
+    /// Instead of the container's own.
+    pub config: Option<gantry_domain::container::Config>,
 }
 
 /// What load tells while it runs; the API makes Docker's progress lines of it.

@@ -1,15 +1,27 @@
 //! Container folders, notes of execs, volumes and root file systems in memory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use gantry_domain::{
     ContainerId, ExecId, Result,
-    container::record::ExecRecord,
+    container::{
+        copy::{PathChange, PathStat},
+        record::ExecRecord,
+    },
     log::{LogBatch, LogQuery},
-    ports::{BoxStream, ContainerFiles, ExecFiles, LogEnd, ResolvConf, RootFs, RootMount, RootRef, Volumes},
+    ports::{
+        BoxStream, ByteStream, ContainerFiles, ExecFiles, ExtractOptions, Keep, LogEnd, OpenRoot, ResolvConf, RootBind,
+        RootFs, RootMount, RootRef, RootView, Volumes,
+    },
     volume::VolumeRecord,
 };
 
@@ -130,5 +142,62 @@ impl RootFs for Fakes {
 
     async fn make_dir(&self, _: &RootRef, _: &str, _: u32, _: u32) -> Result<()> {
         self.calls.pass("rootfs.make_dir")
+    }
+
+    async fn open(&self, _: RootView, keep: Keep) -> Result<Arc<dyn OpenRoot>> {
+        self.calls.pass("rootfs.open")?;
+        let opened = self.world().opened.clone();
+        opened.fetch_add(1, Ordering::SeqCst);
+        Ok(Arc::new(FakeRoot { opened, _keep: keep }))
+    }
+
+    async fn make_places(&self, _: &[RootMount], _: &[RootBind]) -> Result<()> {
+        self.calls.pass("rootfs.make_places")
+    }
+
+    async fn changes(&self, _: &[RootMount]) -> Result<Vec<PathChange>> {
+        self.calls.pass("rootfs.changes")?;
+        Ok(Vec::new())
+    }
+
+    async fn layer(&self, _: &[RootMount]) -> Result<Option<ByteStream>> {
+        self.calls.pass("rootfs.layer")?;
+        Ok(None)
+    }
+}
+
+/// A container's files without any file; counted while it is held.
+struct FakeRoot {
+    opened: Arc<AtomicUsize>,
+    _keep: Keep,
+}
+
+impl Drop for FakeRoot {
+    fn drop(&mut self) {
+        self.opened.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl OpenRoot for FakeRoot {
+    async fn stat(&self, path: &str) -> Result<PathStat> {
+        Ok(PathStat { name: path.to_owned(), ..PathStat::default() })
+    }
+
+    async fn archive(&self, path: &str) -> Result<(PathStat, ByteStream)> {
+        Ok((self.stat(path).await?, futures::stream::empty().boxed()))
+    }
+
+    async fn export(&self) -> Result<ByteStream> {
+        Ok(futures::stream::empty().boxed())
+    }
+
+    /// Takes the whole archive, for as long as it comes.
+    async fn extract(&self, _: &str, mut archive: ByteStream, how: ExtractOptions) -> Result<()> {
+        how.rules.check("/")?;
+        while let Some(piece) = archive.next().await {
+            piece?;
+        }
+        Ok(())
     }
 }

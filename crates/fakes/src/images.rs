@@ -85,6 +85,24 @@ impl ImageStore for Fakes {
         Err(no_archives())
     }
 
+    async fn commit(
+        &self,
+        _: Option<Descriptor>,
+        _: Option<ByteStream>,
+        config: Bytes,
+    ) -> Result<(Descriptor, LeaseGuard)> {
+        self.calls.pass("images.commit")?;
+        // As unlike any other as its config.
+        let mut world = self.world();
+        let number = world.commits;
+        world.commits += 1;
+        let digest = Digest::parse(&format!("sha256:{number:064x}"))?;
+        let size = config.len() as i64;
+        let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+        let target = Descriptor { media_type, digest, size, urls: None, annotations: None, platform: None };
+        Ok((target, LeaseGuard("commit".into())))
+    }
+
     async fn release_lease(&self, _: LeaseGuard) -> Result<()> {
         self.calls.pass("images.release_lease")
     }

@@ -48,6 +48,10 @@ pub struct World {
     pub names: BTreeMap<String, NamedImage>,
     pub platforms: BTreeMap<Digest, PlatformImage>,
     pub views: BTreeSet<String>,
+    /// Images that were made of containers.
+    pub commits: u64,
+    /// Root file systems that are held open for copies.
+    pub opened: std::sync::Arc<std::sync::atomic::AtomicUsize>,
     pub records: Records,
     pub(crate) cache: BTreeMap<String, Vec<u8>>,
     pub(crate) events: Vec<mpsc::UnboundedSender<RuntimeEvent>>,

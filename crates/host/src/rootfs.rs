@@ -2,7 +2,11 @@
 //! no link of an image leads out of it.
 
 mod copy;
+mod diff;
+mod lookup;
 mod mounted;
+mod opened;
+mod pack;
 mod upper;
 
 use std::{
@@ -10,12 +14,14 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use gantry_domain::{
     Error, Result,
-    ports::{RootFs, RootMount, RootRef},
+    container::copy::PathChange,
+    ports::{ByteStream, Keep, OpenRoot, RootBind, RootFs, RootMount, RootRef, RootView},
 };
 use rustix::{
     fs::{
@@ -114,6 +120,33 @@ fn make_dir(root: &OwnedFd, path: &str, uid: u32, gid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Makes what is not there yet of the places for `binds`, as the runtime would: folders for folders, files for others.
+fn make_places(mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
+    let missing = mounted::with(mounts, Access::Read, |root| {
+        let absent = |bind: &&RootBind| {
+            matches!(resolve(root, Path::new(&bind.destination), OFlags::PATH), Err(Errno::NOENT | Errno::NOTDIR))
+        };
+        Ok(binds.iter().filter(absent).collect::<Vec<_>>())
+    })?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    mounted::with(mounts, Access::Write, |root| missing.iter().try_for_each(|bind| make_place(root, bind)))
+}
+
+fn make_place(root: &OwnedFd, bind: &RootBind) -> Result<()> {
+    if bind.source.is_dir() {
+        return make_dir(root, &bind.destination, 0, 0);
+    }
+    let path = Path::new(&bind.destination);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    make_dir(root, &parent.to_string_lossy(), 0, 0)?;
+    let failed = |error: Errno| Error::system(format!("{}: {error}", bind.destination)).with_source(error);
+    let parent = resolve(root, parent, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(&parent, name, flags, Mode::from_raw_mode(0o755)).map(drop).map_err(failed)
+}
+
 /// The names of a path after `.` and `..` are worked out lexically, as Docker cleans a working directory.
 fn names(path: &str) -> Vec<PathBuf> {
     let mut names = Vec::new();
@@ -166,6 +199,24 @@ impl RootFs for RootFileSystems {
     async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()> {
         let (root, path) = (root.clone(), path.to_owned());
         blocking(move || with_root(&root, Access::Write, |fd| make_dir(fd, &path, uid, gid))).await
+    }
+
+    async fn open(&self, view: RootView, keep: Keep) -> Result<Arc<dyn OpenRoot>> {
+        blocking(move || Ok(Arc::new(opened::open(&view, keep)?) as Arc<dyn OpenRoot>)).await
+    }
+
+    async fn make_places(&self, mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
+        let (mounts, binds) = (mounts.to_vec(), binds.to_vec());
+        blocking(move || make_places(&mounts, &binds)).await
+    }
+
+    async fn changes(&self, mounts: &[RootMount]) -> Result<Vec<PathChange>> {
+        let mounts = mounts.to_vec();
+        blocking(move || diff::changes(&mounts)).await
+    }
+
+    async fn layer(&self, mounts: &[RootMount]) -> Result<Option<ByteStream>> {
+        diff::layer(mounts.to_vec()).await
     }
 }
 

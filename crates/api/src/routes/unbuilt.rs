@@ -13,17 +13,11 @@ use crate::{app::App, error::ApiError, route::Route};
 
 pub fn routes() -> Vec<Route> {
     vec![
-        not_built(Route::get, "/containers/{id}/changes", "ContainerChanges"),
-        not_built(Route::get, "/containers/{id}/export", "ContainerExport"),
-        not_built(Route::head, "/containers/{id}/archive", "ContainerArchiveInfo"),
-        not_built(Route::get, "/containers/{id}/archive", "ContainerArchive"),
-        not_built(Route::put, "/containers/{id}/archive", "PutContainerArchive"),
         not_built(Route::post, "/build", "ImageBuild"),
         not_built(Route::post, "/build/cancel", "BuildCancel"),
         not_built(Route::post, "/images/{name}/push", "ImagePush"),
         not_built(Route::get, "/images/search", "ImageSearch"),
         not_built(Route::get, "/images/{name}/attestations", "ImageAttestations"),
-        not_built(Route::post, "/commit", "ImageCommit"),
         not_built(Route::get, "/distribution/{name}/json", "DistributionInspect"),
         not_built(Route::post, "/session", "Session"),
         not_built(Route::post, "/grpc", "Grpc"),

@@ -24,21 +24,30 @@ pub struct Attributes {
     mode: u32,
     mtime: (i64, u32),
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The folder may pass on a group or an access list: then nothing is left as it was made.
+    inherits: bool,
 }
 
 impl Attributes {
     pub fn of(member: &Member) -> Self {
         let xattrs = member.xattrs.iter().filter(|(name, _)| is_allowed(name)).cloned().collect();
-        Self { uid: member.uid, gid: member.gid, mode: member.mode, mtime: member.mtime, xattrs }
+        Self { uid: member.uid, gid: member.gid, mode: member.mode, mtime: member.mtime, xattrs, inherits: false }
+    }
+
+    /// For what is copied into a folder of any kind; `owner` instead of the member's.
+    pub fn copied(member: &Member, owner: Option<(u32, u32)>) -> Self {
+        let of = Self::of(member);
+        let (uid, gid) = owner.unwrap_or((of.uid, of.gid));
+        Self { uid, gid, inherits: true, ..of }
     }
 
     /// For a file that was made with the permission bits of the mode, by root, in a folder that passes nothing on.
     pub fn set_on_new_file(&self, fd: &OwnedFd) -> Result<()> {
-        if (self.uid, self.gid) != (0, 0) {
+        if self.inherits || (self.uid, self.gid) != (0, 0) {
             self.chown(fd)?;
         }
         // A change of the owner clears the set-id bits, so they come after it.
-        if self.mode & !0o777 != 0 {
+        if self.inherits || self.mode & !0o777 != 0 {
             rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode)).map_err(errno)?;
         }
         self.set_xattrs(fd)?;
@@ -54,11 +63,11 @@ impl Attributes {
 
     /// For what cannot be opened: symlinks, devices, FIFOs. Nothing is followed.
     pub fn set_on_name(&self, folder: &OwnedFd, name: &CStr) -> Result<()> {
-        if (self.uid, self.gid) != (0, 0) {
+        if self.inherits || (self.uid, self.gid) != (0, 0) {
             let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
             rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
         }
-        if self.mode & !0o777 != 0 && !is_symlink(folder, name)? {
+        if (self.inherits || self.mode & !0o777 != 0) && !is_symlink(folder, name)? {
             rustix::fs::chmodat(folder, name, Mode::from_raw_mode(self.mode), AtFlags::empty()).map_err(errno)?;
         }
         for (key, value) in &self.xattrs {
@@ -80,13 +89,18 @@ impl Attributes {
     }
 
     fn times(&self) -> Timestamps {
-        let at = Timespec { tv_sec: self.mtime.0, tv_nsec: self.mtime.1.into() };
-        Timestamps { last_access: at, last_modification: at }
+        times(self.mtime)
     }
 }
 
+/// Seconds and nanoseconds, for access and modification.
+pub fn times(mtime: (i64, u32)) -> Timestamps {
+    let at = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
+    Timestamps { last_access: at, last_modification: at }
+}
+
 /// `trusted.*` and `user.overlay.*` would steer the file system itself; `security.*` labels are the host's.
-fn is_allowed(name: &[u8]) -> bool {
+pub fn is_allowed(name: &[u8]) -> bool {
     name == CAPABILITY
         || name == DEFAULT_ACL
         || name == b"system.posix_acl_access"

@@ -206,7 +206,7 @@ impl Tree {
         Ok(self.layered && whiteout::is_whiteout(&place.folder, &place.name)?)
     }
 
-    fn remove(&mut self, place: &Place) -> Result<()> {
+    pub(crate) fn remove(&mut self, place: &Place) -> Result<()> {
         // Paths may lead elsewhere from now on.
         self.parents.clear();
         remove_all(&place.folder, &place.name)

@@ -61,7 +61,7 @@ impl ContainerdImages {
     }
 }
 
-fn parse_config(config: &[u8]) -> Result<Map<String, Value>> {
+pub(super) fn parse_config(config: &[u8]) -> Result<Map<String, Value>> {
     if config.len() as u64 > MAX_DOCUMENT {
         return Err(Error::invalid("image config is too large"));
     }
@@ -69,7 +69,7 @@ fn parse_config(config: &[u8]) -> Result<Map<String, Value>> {
 }
 
 /// The layer is kept as it is read, uncompressed: its digest is its diff id, and nobody waits for a compressor.
-async fn take_layer(unpacker: &Unpacker, body: ByteStream) -> Result<(Descriptor, StagedLayers)> {
+pub(super) async fn take_layer(unpacker: &Unpacker, body: ByteStream) -> Result<(Descriptor, StagedLayers)> {
     let (body_sender, body_source) = chunks::pipe();
     let (parts, parts_receiver) = mpsc::channel(DEPTH);
     let extraction = unpacker.snapshots.is_overlay().then(chunks::pipe);

@@ -112,6 +112,9 @@ pub struct Run {
     pub endpoints: BTreeMap<String, Endpoint>,
     pub ports: Vec<PublishedPort>,
     pub paused: bool,
+    /// A commit paused it, and wakes it up again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paused_by_commit: bool,
     /// A kill or stop was asked during this run: the restart policy does not apply to its exit.
     pub stop_requested: bool,
     pub exit: Option<Exit>,

@@ -1,11 +1,31 @@
 //! Dockerfile instructions that import and commit take as `changes`.
 
-use std::collections::BTreeMap;
+mod healthcheck;
+mod words;
 
+use self::words::{expand, words};
 use super::ImageRunConfig;
 use crate::{Error, Result, container::config::Empty};
 
-/// Applies one instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR.
+/// Applies instructions in their order, one a line. An entrypoint without a command of these instructions drops the
+/// command that was there, which belongs to another entrypoint.
+pub fn apply_all(config: &mut ImageRunConfig, changes: &[String]) -> Result<()> {
+    let mut has_command = false;
+    for change in changes.iter().flat_map(|text| text.lines()).map(str::trim) {
+        if change.is_empty() || change.starts_with('#') {
+            continue;
+        }
+        apply(config, change)?;
+        let instruction = change.split_whitespace().next().unwrap_or_default();
+        has_command |= instruction.eq_ignore_ascii_case("CMD");
+        if instruction.eq_ignore_ascii_case("ENTRYPOINT") && !has_command {
+            config.cmd = None;
+        }
+    }
+    Ok(())
+}
+
+/// Applies one instruction: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR.
 /// `InvalidParameter` for any other, in dockerd's words.
 pub fn apply(config: &mut ImageRunConfig, change: &str) -> Result<()> {
     let change = change.trim();
@@ -16,36 +36,45 @@ pub fn apply(config: &mut ImageRunConfig, change: &str) -> Result<()> {
         return Err(Error::invalid(format!("{upper} requires at least one argument")));
     }
     match upper.as_str() {
+        "HEALTHCHECK" => config.healthcheck = Some(healthcheck::parse(rest)?),
         "CMD" => config.cmd = Some(command(rest)),
         "ENTRYPOINT" => config.entrypoint = Some(command(rest)),
         "ENV" => {
+            let set = pairs(rest, env_of(config))?;
             let env = config.env.get_or_insert_default();
-            for (key, value) in pairs(rest)? {
+            for (key, value) in set {
                 let prefix = format!("{key}=");
-                env.retain(|known| !known.starts_with(&prefix));
-                env.push(format!("{key}={value}"));
+                let set = format!("{prefix}{value}");
+                match env.iter_mut().find(|known| known.starts_with(&prefix)) {
+                    Some(known) => *known = set,
+                    None => env.push(set),
+                }
             }
         }
         "EXPOSE" => {
-            for word in words(rest)? {
+            for word in words(rest, env_of(config))? {
                 let (_, _, protocol) = crate::container::port::parse_port(&word)?;
                 let port = word.split('/').next().unwrap_or_default();
                 config.exposed_ports.get_or_insert_default().insert(format!("{port}/{}", protocol.as_str()), Empty {});
             }
         }
-        "LABEL" => config.labels.get_or_insert_default().extend(pairs(rest)?),
+        "LABEL" => {
+            let set = pairs(rest, env_of(config))?;
+            config.labels.get_or_insert_default().extend(set);
+        }
         "ONBUILD" => config.on_build.get_or_insert_default().push(rest.to_owned()),
         "STOPSIGNAL" => {
-            crate::signal::parse(rest)?;
-            rest.clone_into(&mut config.stop_signal);
+            let signal = expand(rest, env_of(config))?;
+            crate::signal::parse(&signal)?;
+            config.stop_signal = signal;
         }
-        "USER" => rest.clone_into(&mut config.user),
+        "USER" => config.user = expand(rest, env_of(config))?,
         "VOLUME" => {
-            let list = exec_form(rest).map_or_else(|| words(rest), Ok)?;
+            let list = exec_form(rest).map_or_else(|| words(rest, env_of(config)), Ok)?;
             config.volumes.get_or_insert_default().extend(list.into_iter().map(|path| (path, Empty {})));
         }
-        "WORKDIR" => config.working_dir = join(&config.working_dir, rest),
-        _ => return Err(Error::invalid(format!("{upper} is not a valid change command"))),
+        "WORKDIR" => config.working_dir = join(&config.working_dir, &expand(rest, env_of(config))?),
+        _ => return Err(Error::invalid(format!("{instruction} is not a valid change command"))),
     }
     Ok(())
 }
@@ -60,6 +89,10 @@ pub fn as_json(config: &ImageRunConfig) -> serde_json::Value {
         serde_json::Value::Object(members) => members.into_iter().filter(|(_, value)| is_set(value)).collect(),
         other => other,
     }
+}
+
+fn env_of(config: &ImageRunConfig) -> &[String] {
+    config.env.as_deref().unwrap_or_default()
 }
 
 fn exec_form(text: &str) -> Option<Vec<String>> {
@@ -79,13 +112,13 @@ fn join(base: &str, path: &str) -> String {
 }
 
 /// `k=v k2="v 2"`, or the old form `k v`.
-fn pairs(text: &str) -> Result<BTreeMap<String, String>> {
-    let words = words(text)?;
+fn pairs(text: &str, env: &[String]) -> Result<Vec<(String, String)>> {
+    let words = words(text, env)?;
     if !words.first().is_some_and(|word| word.contains('=')) {
         let (key, value) = text
             .split_once(char::is_whitespace)
             .ok_or_else(|| Error::invalid(format!("{text} must have two arguments")))?;
-        return Ok(BTreeMap::from([(key.to_owned(), value.trim().to_owned())]));
+        return Ok(vec![(key.to_owned(), expand(value.trim(), env)?)]);
     }
     words
         .into_iter()
@@ -96,39 +129,6 @@ fn pairs(text: &str) -> Result<BTreeMap<String, String>> {
             ))),
         })
         .collect()
-}
-
-/// Words with quotes and backslashes taken as a shell takes them.
-fn words(text: &str) -> Result<Vec<String>> {
-    let (mut words, mut word, mut quote, mut started) = (Vec::new(), String::new(), None, false);
-    let mut characters = text.chars();
-    while let Some(c) = characters.next() {
-        match (c, quote) {
-            ('\\', None | Some('"')) => {
-                word.extend(characters.next());
-                started = true;
-            }
-            (c, Some(open)) if c == open => quote = None,
-            ('"' | '\'', None) => (quote, started) = (Some(c), true),
-            (c, None) if c.is_whitespace() => {
-                if started {
-                    words.push(std::mem::take(&mut word));
-                    started = false;
-                }
-            }
-            (c, _) => {
-                word.push(c);
-                started = true;
-            }
-        }
-    }
-    if quote.is_some() {
-        return Err(Error::invalid("unexpected end of statement while looking for matching quote"));
-    }
-    if started {
-        words.push(word);
-    }
-    Ok(words)
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
         }
         assert_eq!(config.cmd, Some(vec!["a".into(), "b".into()]));
         assert_eq!(config.entrypoint, Some(vec!["/bin/sh".into(), "-c".into(), "run it".into()]));
-        assert_eq!(config.env, Some(vec!["B=x y".into(), "A=2".into()]));
+        assert_eq!(config.env, Some(vec!["A=2".into(), "B=x y".into()]));
         assert_eq!(config.working_dir, "/w/x");
         assert_eq!(config.labels.expect("set")["k"], "v w");
     }
@@ -160,5 +160,27 @@ mod tests {
     fn other_instructions_are_refused() {
         let error = apply(&mut ImageRunConfig::default(), "RUN true").expect_err("refused");
         assert_eq!(error.message(), "RUN is not a valid change command");
+    }
+
+    #[test]
+    fn variables_are_those_of_the_image_and_of_the_instructions_before() {
+        let mut config = ImageRunConfig { env: Some(vec!["PATH=/bin".into()]), ..ImageRunConfig::default() };
+        let changes = ["ENV PATH=$PATH:/x A=1", "ENV B=${A}2 C='$A' D=${NONE:-other}\nUSER u$A", "WORKDIR /$A"];
+        apply_all(&mut config, &changes.map(str::to_owned)).expect("valid");
+        assert_eq!(config.env.expect("set"), ["PATH=/bin:/x", "A=1", "B=12", "C=$A", "D=other"]);
+        assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("u1", "/1"));
+    }
+
+    #[test]
+    fn an_entrypoint_drops_the_command_unless_one_was_given() {
+        let with = |changes: &[&str]| {
+            let mut config = ImageRunConfig { cmd: Some(vec!["old".into()]), ..ImageRunConfig::default() };
+            let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+            apply_all(&mut config, &changes).expect("valid");
+            config.cmd
+        };
+        assert_eq!(with(&["ENTRYPOINT [\"e\"]"]), None);
+        assert_eq!(with(&["CMD [\"c\"]", "ENTRYPOINT [\"e\"]"]), Some(vec!["c".into()]));
+        assert_eq!(with(&["USER u"]), Some(vec!["old".into()]));
     }
 }

@@ -1,13 +1,14 @@
 //! The rest of the host: container folders, volumes, root file systems, log files, facts.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{BoxStream, RootMount};
+use super::{BoxStream, ByteStream, RootMount};
 use crate::{
     ContainerId, Result,
+    container::copy::{CopyRules, PathChange, PathStat},
     log::{LogBatch, LogQuery},
     volume::VolumeRecord,
 };
@@ -71,6 +72,54 @@ pub enum RootRef {
     Mounts(Vec<RootMount>),
 }
 
+/// How a container's files are to be opened for copying.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootView {
+    pub root: RootRef,
+    /// May be written. A root that is mounted for it must be mounted nowhere else.
+    pub write: bool,
+    /// What is bound into a mounted root, parents first; a running process has its mounts.
+    pub binds: Vec<RootBind>,
+    /// Folders that the runtime fills in a running container (`/dev`): shown as empty.
+    pub veiled: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootBind {
+    /// On the host.
+    pub source: PathBuf,
+    pub destination: String,
+    pub read_only: bool,
+    pub recursive: bool,
+}
+
+/// Kept by who uses opened files; dropped when nothing of them is open any more.
+pub type Keep = Box<dyn std::any::Any + Send + Sync>;
+
+/// A container's files, held open. What was opened stays mounted, for us alone, until this and every stream of it is
+/// dropped; nothing is left of it when the process dies.
+///
+/// Errors are `NotFound` for a path that is not there; other errors name the system call as Go does.
+#[async_trait]
+pub trait OpenRoot: Send + Sync {
+    async fn stat(&self, path: &str) -> Result<PathStat>;
+    /// A tar of the path, whose members begin with its last component; of a symlink, the symlink.
+    async fn archive(&self, path: &str) -> Result<(PathStat, ByteStream)>;
+    /// Everything, without a member for the root itself; hidden behind no mount.
+    async fn export(&self) -> Result<ByteStream>;
+    /// Lays an archive (plain or compressed) out in a folder. What is there is merged with or replaced.
+    async fn extract(&self, path: &str, archive: ByteStream, how: ExtractOptions) -> Result<()>;
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ExtractOptions {
+    pub rules: CopyRules,
+    /// A folder is not replaced by a file, nor a file by a folder.
+    pub no_overwrite: bool,
+    /// Owner of everything instead of what the archive says.
+    pub owner: Option<(u32, u32)>,
+}
+
 /// Looks into and fills root file systems, on descriptors; never follows a link out of one.
 #[async_trait]
 pub trait RootFs: Send + Sync {
@@ -83,6 +132,14 @@ pub trait RootFs: Send + Sync {
     async fn copy_up(&self, root: &RootRef, path: &str, volume: &std::path::Path) -> Result<()>;
     /// Makes sure that a working directory exists (T21).
     async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()>;
+    /// Opens a container's files. For a running process the caller checks afterwards that it was still the container's.
+    async fn open(&self, view: RootView, keep: Keep) -> Result<Arc<dyn OpenRoot>>;
+    /// Makes the places in a root that is mounted nowhere on which `binds` can be mounted, as the runtime would.
+    async fn make_places(&self, mounts: &[RootMount], binds: &[RootBind]) -> Result<()>;
+    /// Paths in which an overlay's own layer differs from those below, sorted.
+    async fn changes(&self, mounts: &[RootMount]) -> Result<Vec<PathChange>>;
+    /// An overlay's own layer as an archive: deletions are `.wh.` members. `None` when it holds nothing.
+    async fn layer(&self, mounts: &[RootMount]) -> Result<Option<ByteStream>>;
 }
 
 /// Facts of this host; each is read anew, cheaply.

@@ -48,6 +48,15 @@ pub trait ImageStore: Send + Sync {
     /// `docker import`: the archive becomes the one layer of a new image with this config (rootfs and history are
     /// filled in). Returns its target; the name is set by the caller, the content kept by `lease` until then.
     async fn import(&self, archive: ByteStream, config: Bytes) -> Result<(Descriptor, LeaseGuard)>;
+    /// `docker commit`: the layers of `parent` (a platform's manifest), `layer` on top where there is one, and this
+    /// config (its rootfs is filled in). Returns the target, kept by the lease as `import` does. `NotFound` when the
+    /// parent's content is gone.
+    async fn commit(
+        &self,
+        parent: Option<Descriptor>,
+        layer: Option<ByteStream>,
+        config: Bytes,
+    ) -> Result<(Descriptor, LeaseGuard)>;
     /// Ends the protection of content that by now has a name.
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()>;
     /// Names of our leases; for the reconciliation.

@@ -85,6 +85,7 @@ impl Owner {
             task.abort();
         }
         let mut hangs = false;
+        self.end_copies(Duration::ZERO).await;
         if self.has_run {
             self.tear_down().await;
             hangs = !self.unmount(&doomed).await || self.has_run;

@@ -158,6 +158,27 @@ pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Re
     Ok(())
 }
 
+/// Whether a volume is there only while somebody has it mounted.
+pub(crate) fn has_optioned(parts: &Parts, record: &ContainerRecord) -> bool {
+    volumes_of(parts, record).iter().any(|(volume, _)| volume.options.as_ref().is_some_and(|all| !all.is_empty()))
+}
+
+/// Mounts the volumes for a copy.
+pub(crate) async fn mount_quietly(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    for (volume, _) in volumes_of(parts, record) {
+        parts.ports.volumes.mount(&volume, &record.id).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn unmount_quietly(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    let mut result = Ok(());
+    for (volume, _) in volumes_of(parts, record) {
+        result = parts.ports.volumes.unmount(&volume, &record.id).await.and(result);
+    }
+    result
+}
+
 /// Gives the volumes of a run back; errors are the last one's.
 pub(crate) async fn unmount_volumes(parts: &Parts, record: &ContainerRecord) -> Result<()> {
     let mut result = Ok(());

@@ -26,7 +26,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{attach::PendingAttach, health::HealthWatch};
+use super::{attach::PendingAttach, health::HealthWatch, lend::Copies};
 use crate::parts::Parts;
 
 type Job = Box<dyn for<'a> FnOnce(&'a mut Owner) -> BoxFuture<'a, ()> + Send>;
@@ -181,6 +181,7 @@ pub(crate) struct Owner {
     pub abandoned: bool,
     /// Tries again to take away what a tear-down had to leave.
     pub leftover_timer: Option<AbortHandle>,
+    pub copies: Copies,
     pub health: HealthWatch,
 }
 
@@ -218,6 +219,7 @@ impl Owner {
             starting: false,
             abandoned: false,
             leftover_timer: None,
+            copies: Copies::default(),
             health: HealthWatch::default(),
         };
         // Ends with the container, or with the process.

@@ -33,6 +33,36 @@ impl Owner {
         Ok(())
     }
 
+    /// Pauses a container that runs; `false` for one that does not, or is paused already. That it is for a commit is
+    /// durable before it is done: a gantryd that comes after a killed one wakes it up.
+    pub(crate) async fn pause_for_commit(&mut self) -> Result<bool> {
+        if self.status != Status::Running {
+            return Ok(false);
+        }
+        if let Some(run) = self.record.run.as_mut() {
+            run.paused_by_commit = true;
+        }
+        self.save().await?;
+        match self.pause().await {
+            Ok(()) => Ok(true),
+            // As dockerd: a container that cannot be paused is committed as it runs.
+            Err(error) => {
+                tracing::warn!(container = %self.record.id, %error, "not paused for a commit");
+                self.unpause_after_commit().await.map(|()| false)
+            }
+        }
+    }
+
+    pub(crate) async fn unpause_after_commit(&mut self) -> Result<()> {
+        let Some(run) = self.record.run.as_mut().filter(|run| run.paused_by_commit) else { return Ok(()) };
+        run.paused_by_commit = false;
+        // Woken up by somebody else, or ended.
+        if self.status != Status::Paused {
+            return self.save().await;
+        }
+        self.unpause().await
+    }
+
     async fn set_paused(&mut self, paused: bool) -> Result<()> {
         self.status = if paused { Status::Paused } else { Status::Running };
         if paused {

@@ -50,6 +50,10 @@ impl Owner {
         };
         self.supervise();
         stdio.and(sandbox)?;
+        if self.record.run.as_ref().is_some_and(|run| run.paused_by_commit) {
+            // The commit that paused it died with the gantryd before this one.
+            return self.unpause_after_commit().await;
+        }
         self.save().await
     }
 

@@ -86,6 +86,7 @@ impl Owner {
     }
 
     async fn try_start(&mut self) -> Result<()> {
+        self.end_copies(super::lend::PATIENCE).await;
         if self.has_run {
             self.tear_down().await;
         }

@@ -17,9 +17,7 @@ impl Engine {
     pub async fn image_import(&self, archive: ByteStream, request: ImageImport) -> Result<Digest> {
         let name = if request.repo.is_empty() { None } else { Some(tag::new_reference(&request.repo, &request.tag)?) };
         let mut run = ImageRunConfig::default();
-        for change in &request.changes {
-            changes::apply(&mut run, change)?;
-        }
+        changes::apply_all(&mut run, &request.changes)?;
         let config = config(&run, &request)?;
         let (target, lease) = self.parts.ports.images.import(archive, config).await?;
         let stored = match &name {

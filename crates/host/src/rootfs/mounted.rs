@@ -4,14 +4,18 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use gantry_domain::{Error, Result, ports::RootMount};
+use gantry_domain::{
+    Error, Result,
+    ports::{RootBind, RootMount},
+};
 use rustix::{
-    fs::{Mode, OFlags, open},
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    fs::{FileType, Mode, OFlags, fstat, open},
+    io::Errno,
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount},
     thread::UnshareFlags,
 };
 
@@ -35,21 +39,106 @@ pub fn with<T: Send>(
     work: impl FnOnce(&OwnedFd) -> Result<T> + Send,
 ) -> Result<T> {
     let run = || {
-        let root = mount_all(mounts, access)
+        let root = unshare_mounts()
+            .and_then(|()| mount_all(mounts, access))
             .map_err(|error| Error::system(format!("cannot mount the root file system: {error}")).with_source(error))?;
         work(&root)
     };
+    on_a_thread(run)
+}
+
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("rootfs".into()).spawn_scoped(scope, run)?;
+        let thread = std::thread::Builder::new().name("rootfs".into()).spawn_scoped(scope, work)?;
         thread.join().map_err(|_| Error::system("work on a root file system panicked"))?
     })
 }
 
-fn mount_all(mounts: &[RootMount], access: Access) -> io::Result<OwnedFd> {
+/// A root file system that stays mounted for as long as its namespace's descriptor is held, and for nobody else.
+pub struct Held {
+    pub root: OwnedFd,
+    pub namespace: OwnedFd,
+}
+
+/// Mounts `mounts`, binds `binds` into it where their places are, and keeps it. Blocks.
+pub fn hold(mounts: &[RootMount], access: Access, binds: &[RootBind]) -> Result<Held> {
+    on_a_thread(|| {
+        let failed =
+            |error: io::Error| Error::system(format!("cannot mount the root file system: {error}")).with_source(error);
+        unshare_mounts().map_err(failed)?;
+        // Opened before the root hides a part of the host.
+        let sources: Vec<OwnedFd> = binds.iter().map(source).collect::<Result<_>>()?;
+        let root = mount_all(mounts, access).map_err(failed)?;
+        for (bind, source) in binds.iter().zip(&sources) {
+            bind_one(&root, bind, source).map_err(|error| {
+                Error::system(format!("cannot mount {} at {}: {error}", bind.source.display(), bind.destination))
+                    .with_source(error)
+            })?;
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let namespace = open("/proc/thread-self/ns/mnt", flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let_go_of_the_host();
+        Ok(Held { root, namespace })
+    })
+}
+
+fn source(bind: &RootBind) -> Result<OwnedFd> {
+    open(&bind.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT => Error::not_found(format!("stat {}: no such file or directory", bind.source.display())),
+        error => Error::system(format!("stat {}: {error}", bind.source.display())).with_source(error),
+    })
+}
+
+/// A place that is not there, or is a file for a folder, shows what the root has.
+fn bind_one(root: &OwnedFd, bind: &RootBind, source: &OwnedFd) -> io::Result<()> {
+    let find = || super::resolve(root, Path::new(&bind.destination), OFlags::PATH);
+    let place = match find() {
+        Ok(place) => place,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if is_folder(&place)? != is_folder(source)? {
+        return Ok(());
+    }
+    let recursive = if bind.recursive { MountFlags::REC } else { MountFlags::empty() };
+    let none = None::<&std::ffi::CStr>;
+    mount(by_descriptor(source), by_descriptor(&place), "", MountFlags::BIND | recursive, none)?;
+    if bind.read_only {
+        // The mount that now lies on the place; a bind takes its other flags in a second step only.
+        mount_remount(by_descriptor(&find()?), MountFlags::BIND | MountFlags::RDONLY, c"")?;
+    }
+    Ok(())
+}
+
+fn is_folder(fd: &OwnedFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+/// A path that names exactly this descriptor, wherever names lead by now.
+pub(super) fn by_descriptor(fd: &OwnedFd) -> String {
+    format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
+}
+
+/// The host's mounts leave the namespace, so that holding it holds none of them. Where the host's root cannot be moved
+/// away (an initial ramdisk) they stay.
+fn let_go_of_the_host() {
+    let moved = rustix::process::chdir(POINT).and_then(|()| rustix::process::pivot_root(".", "."));
+    if moved.is_ok()
+        && let Err(error) = rustix::mount::unmount(".", UnmountFlags::DETACH)
+    {
+        tracing::debug!(%error, "the host's mounts stay in the namespace of a copy");
+    }
+}
+
+fn unshare_mounts() -> io::Result<()> {
     // SAFETY: unsharing the mount namespace (and with it root and working directory) concerns this thread alone, which
     // was started for this work and ends with it; no file descriptors are unshared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
+/// In a namespace of this thread's own.
+fn mount_all(mounts: &[RootMount], access: Access) -> io::Result<OwnedFd> {
     for one in mounts {
         let target = Path::new(POINT).join(one.target.trim_start_matches('/'));
         mount_one(one, &target, access)?;
