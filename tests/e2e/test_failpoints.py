@@ -22,7 +22,7 @@ from leftovers import difference, inventory
 BACKGROUND = {
     "runtime.containers", "runtime.container_snapshots", "runtime.tasks", "network.sandboxes", "stdio.sessions",
     "files.list", "images.leases", "execs.list", "runtime.versions", "store.put_cache", "store.flush",
-    "network.host_routes", "volumes.found",
+    "network.host_routes", "network.networks", "volumes.found",
 }  # fmt: skip
 # The second sweep, which takes what nobody claims, comes five seconds after the start.
 SWEPT = 20
@@ -288,6 +288,65 @@ class VolumeCreate(Verb):
         assert lab.engine.api("DELETE", "/volumes/made")[0] in (204, 404)
 
 
+class NetworkCreate(Verb):
+    """T54: name, subnet and bridge are usable at once, whatever is left to the sweeps."""
+
+    BODY = {"Name": "net", "Options": {"com.docker.network.bridge.name": "br-it"}, "IPAM": {"Config": [{"Subnet": "10.90.0.0/24"}]}}
+
+    def act(lab):
+        lab.request("POST", "/networks/create", NetworkCreate.BODY)
+
+    def look(lab):
+        status, answer = lab.engine.api("POST", "/networks/create", NetworkCreate.BODY)
+        assert status in (201, 409), answer
+        argv = ("run", "--rm", "--network", "net", "--ip", "10.90.0.9", "busybox", "ping", "-c", "1", "-W", "2", "10.90.0.1")
+        lab.engine.docker(*argv)
+
+    def clean(lab):
+        Verb.clean(lab)
+        assert lab.engine.api("DELETE", "/networks/net")[0] in (204, 404)
+
+
+class NetworkDelete(NetworkCreate):
+    def prepare(lab):
+        assert lab.engine.api("POST", "/networks/create", NetworkCreate.BODY)[0] == 201
+
+    def act(lab):
+        lab.request("DELETE", "/networks/net")
+
+
+class NetworkConnect(NetworkCreate):
+    CONNECT = {"Container": "it", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.90.0.8"}}}
+
+    def prepare(lab):
+        NetworkDelete.prepare(lab)
+        Stop.prepare(lab)
+
+    def act(lab):
+        lab.request("POST", "/networks/net/connect", NetworkConnect.CONNECT)
+
+    def look(lab):
+        """The record and the kernel say the same, and the way there and back is open."""
+        for _ in range(2):
+            joined = "net" in lab.engine.inspect("it")["NetworkSettings"]["Networks"]
+            seen = lab.engine.out("exec", "it", "ip", "-o", "-4", "addr")
+            assert ("10.90.0.8/24" in seen) == joined, seen
+            verb, body = ("disconnect", {"Container": "it"}) if joined else ("connect", NetworkConnect.CONNECT)
+            status, answer = lab.engine.api("POST", f"/networks/net/{verb}", body)
+            assert status == 200, answer
+        Verb.look(lab)
+
+
+class NetworkDisconnect(NetworkConnect):
+    def prepare(lab):
+        NetworkConnect.prepare(lab)
+        assert lab.engine.api("POST", "/networks/net/connect", NetworkConnect.CONNECT)[0] == 200
+
+    def act(lab):
+        lab.request("POST", "/networks/net/disconnect", {"Container": "it"})
+
+
+NETWORK_VERBS = [NetworkCreate, NetworkDelete, NetworkConnect, NetworkDisconnect]
 VERBS = [Create, Start, Exec, Stop, Remove, RemoveRunning, Load, VolumeCreate]
 
 
@@ -303,7 +362,7 @@ def lab():
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
+@pytest.mark.parametrize("verb", VERBS + NETWORK_VERBS, ids=lambda verb: verb.__name__)
 def test_a_kill_at_every_point_of_a_verb_leaves_it_whole_or_gone(lab, verb):
     points = lab.trace(verb)
     before = lab.baseline()
@@ -321,16 +380,24 @@ def test_a_kill_at_every_point_of_a_verb_leaves_it_whole_or_gone(lab, verb):
 
 
 def test_a_kill_at_some_point_of_each_verb_leaves_it_whole_or_gone(lab):
+    kill_at_some_points(lab, VERBS, SAMPLE)
+
+
+def test_a_kill_at_some_point_of_each_network_verb_leaves_it_whole_or_gone(lab):
+    kill_at_some_points(lab, NETWORK_VERBS, 8)
+
+
+def kill_at_some_points(lab, verbs, sample):
     """The sweeps are waited for once, after all of them; each thing is looked at at once."""
     seed = int(os.environ.get("GANTRY_SEED", time.time_ns() % 100_000))
     print("GANTRY_SEED", seed)
     chance = random.Random(seed)
-    points = {verb: lab.trace(verb) for verb in VERBS}
+    points = {verb: lab.trace(verb) for verb in verbs}
     for verb, passed in points.items():
         assert passed, verb
-    chosen = [(verb, chance.choice(points[verb])) for verb in VERBS]
-    rest = [(verb, point) for verb in VERBS for point in points[verb] if (verb, point) not in chosen]
-    chosen += chance.sample(rest, SAMPLE - len(VERBS))
+    chosen = [(verb, chance.choice(points[verb])) for verb in verbs]
+    rest = [(verb, point) for verb in verbs for point in points[verb] if (verb, point) not in chosen]
+    chosen += chance.sample(rest, sample - len(verbs))
     before = lab.baseline()
     for verb, point in chosen:
         lab.kill_at(verb, point)

@@ -7,6 +7,7 @@ use gantry_domain::{Error, Result, container::record::Endpoint, network::Network
 use crate::{link, netlink::Route, rules::BridgeRules, settings::NetworkSettings, sysctl};
 
 pub mod bridge;
+mod parented;
 
 /// One kind of network.
 pub trait Driver: Send + Sync {
@@ -51,6 +52,10 @@ pub fn join(driver: &dyn Driver, join: &Join<'_>) -> io::Result<()> {
     steps.extend(endpoint.ipv6.map(|net| link::add_address(index, net.into())));
     steps.extend(endpoint.link_local.iter().map(|ip| link::add_address(index, link_local(*ip))));
     steps.push(link::set_up(index));
+    if join.network.is_routed_by_parent() && !join.network.internal {
+        steps.extend(endpoint.ipv4.map(|_| link::add_device_route(index, false)));
+        steps.extend(endpoint.ipv6.map(|_| link::add_device_route(index, true)));
+    }
     join.inside.execute(steps)?;
     for (key, value) in &endpoint.sysctls {
         sysctl::set(key, value)
@@ -70,8 +75,10 @@ pub fn named(name: &str) -> Result<&'static dyn Driver> {
     match name {
         "bridge" => Ok(&bridge::Bridge),
         "host" | "null" | "none" => Ok(&Nothing),
+        "macvlan" => Ok(&parented::MACVLAN),
+        "ipvlan" => Ok(&parented::IPVLAN),
         // libnetwork's words for a plugin that is not there.
-        _ => Err(Error::not_found(format!("could not find plugin {name}: plugin not found"))),
+        _ => Err(Error::not_found(format!("could not find plugin {name} in v1 plugin registry: plugin not found"))),
     }
 }
 

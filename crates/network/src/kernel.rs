@@ -1,7 +1,7 @@
 //! `KernelNetwork`: the network port, put together from the modules beside it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     io::{self, Write as _},
     os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
@@ -53,6 +53,8 @@ struct Inner {
     /// What the table in force says. Held while links and rules change, by blocking threads only.
     rules: Mutex<Rules>,
     reservations: Mutex<Reservations>,
+    /// Containers of which netd knows nothing, so that it need not be told of their end.
+    portless: Mutex<HashSet<ContainerId>>,
 }
 
 impl KernelNetwork {
@@ -100,6 +102,7 @@ impl Inner {
             leftovers: Leftovers::new()?,
             rules: Mutex::new(rules.unwrap_or_default()),
             reservations: Mutex::new(reservations),
+            portless: Mutex::default(),
             folder,
             settings,
         })
@@ -116,9 +119,9 @@ impl Inner {
             next.bridges.insert(network.bridge.clone(), wanted);
             // The rules first: a bridge that is up is never without them.
             self.enforce(&mut rules, next)?;
-            driver.create(network, &self.settings)?;
+            return driver.create(network, &self.settings);
         }
-        Ok(())
+        driver.create(network, &self.settings)
     }
 
     fn switch_forwarding_on(&self, wanted: &rules::BridgeRules) -> Result<()> {
@@ -187,6 +190,7 @@ impl Inner {
         }
         let targets = targets(setup);
         let ports: Vec<Port> = setup.ports.iter().map(wire_port).collect();
+        self.portless.lock().remove(&setup.id);
         let networks = setup.endpoints.iter().map(|(network, _)| network.bridge.as_str());
         let bridges: Vec<&str> = networks.filter(|bridge| !bridge.is_empty()).collect();
         let elements = if self.settings.iptables { rules::elements(&ports, targets, &bridges) } else { Vec::new() };
@@ -197,7 +201,8 @@ impl Inner {
     /// Binds again what nobody holds any more, because gantryd and netd died together.
     async fn mend_ports(&self, setup: &SandboxSetup) -> Result<()> {
         let held: BTreeSet<Port> = self.reservations.lock().of(&setup.id).iter().map(wire_port).collect();
-        let missing = setup.ports.iter().filter(|port| !held.contains(&wire_port(port)));
+        let missing =
+            setup.ports.iter().filter(|port| port.host_port != rules::ROUTED && !held.contains(&wire_port(port)));
         let mut reserved: Vec<Reserved> = Vec::new();
         for port in missing {
             match ports::bind(port) {
@@ -260,6 +265,9 @@ impl Network for KernelNetwork {
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
         let (inner, work) = (self.inner.clone(), setup.clone());
         let path = namespace::on_a_thread(move || sandbox::create(&work, &inner.namespaces, &inner.settings)).await?;
+        if setup.ports.is_empty() {
+            self.inner.portless.lock().insert(setup.id.clone());
+        }
         if let Err(error) = self.inner.lead(setup).await {
             self.delete_sandbox(&setup.id).await?;
             return Err(error);
@@ -268,7 +276,7 @@ impl Network for KernelNetwork {
     }
 
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
-        if !self.inner.reservations.lock().of(id).is_empty() {
+        if !self.inner.portless.lock().remove(id) {
             self.inner.netd.ask(Request::Rest { container: id.to_string() }, Vec::new()).await?;
         }
         let (inner, id) = (self.inner.clone(), id.clone());

@@ -12,7 +12,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressMessage},
     link::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
     },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -87,6 +87,51 @@ pub fn create_bridge(name: &str, mac: Mac, mtu: u32) -> Step {
         link.attributes.push(LinkAttribute::Mtu(mtu));
     }
     link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    (RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Makes a link that does nothing but be a parent.
+pub fn create_dummy(name: &str) -> Step {
+    let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]);
+    create(vec![LinkAttribute::IfName(name.into()), info])
+}
+
+/// Makes a veth pair with both ends here.
+pub fn create_pair(name: &str, peer_name: &str) -> Step {
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName(peer_name.into())];
+    let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))];
+    create(vec![LinkAttribute::IfName(name.into()), LinkAttribute::LinkInfo(info)])
+}
+
+/// Makes the part of a link that carries one VLAN.
+pub fn create_vlan(name: &str, parent: u32, id: u16) -> Step {
+    let info = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id)]))];
+    create(vec![LinkAttribute::IfName(name.into()), LinkAttribute::Link(parent), LinkAttribute::LinkInfo(info)])
+}
+
+/// Makes a link on top of another one, at once in the namespace it is for.
+pub fn create_child(
+    name: &str,
+    parent: u32,
+    mac: Option<Mac>,
+    mtu: u32,
+    info: Vec<LinkInfo>,
+    namespace: Option<BorrowedFd<'_>>,
+) -> Step {
+    let mut attributes = vec![LinkAttribute::IfName(name.into()), LinkAttribute::Link(parent)];
+    attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+    attributes.extend(namespace.map(|namespace| LinkAttribute::NetNsFd(namespace.as_raw_fd())));
+    if mtu > 0 {
+        attributes.push(LinkAttribute::Mtu(mtu));
+    }
+    attributes.push(LinkAttribute::LinkInfo(info));
+    create(attributes)
+}
+
+fn create(attributes: Vec<LinkAttribute>) -> Step {
+    let mut link = LinkMessage::default();
+    link.attributes = attributes;
     (RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
 }
 
@@ -186,6 +231,18 @@ pub fn describe(link: &LinkMessage) -> Described {
         }
     }
     found
+}
+
+/// A default route that needs no gateway (ipvlan's l3 modes).
+pub fn add_device_route(index: u32, v6: bool) -> Step {
+    let mut route = RouteMessage::default();
+    route.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    route.header.table = RouteHeader::RT_TABLE_MAIN;
+    route.header.protocol = RouteProtocol::Boot;
+    route.header.scope = RouteScope::Link;
+    route.header.kind = RouteType::Unicast;
+    route.attributes = vec![RouteAttribute::Oif(index)];
+    (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 pub fn add_default_route(gateway: IpAddr) -> Step {

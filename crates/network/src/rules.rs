@@ -11,7 +11,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use gantry_domain::engine_id::EngineId;
+use gantry_domain::{engine_id::EngineId, network::options::GatewayMode};
 use gantry_wire::net::{Element, Field, IpProtocol, Port, Targets};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,17 @@ pub struct BridgeRules {
     /// Containers of this bridge reach each other.
     pub icc: bool,
     pub masquerade: bool,
+    /// How what is outside reaches its containers.
+    pub v4: GatewayMode,
+    pub v6: GatewayMode,
+    /// Interfaces of the host from which everything on this bridge is reached.
+    pub trusted: Vec<String>,
+}
+
+impl BridgeRules {
+    fn mode(&self, v6: bool) -> GatewayMode {
+        if v6 { self.v6 } else { self.v4 }
+    }
 }
 
 /// The name of an engine's table.
@@ -59,17 +70,33 @@ impl Rules {
         let internal = self.bridges.iter().filter(|(_, bridge)| bridge.internal).map(|(name, _)| quoted(name));
         let within = self.bridges.iter().filter(|(_, bridge)| bridge.icc);
         let within = within.map(|(name, _)| format!("{0} . {0}", quoted(name)));
+        let trusted = self.bridges.iter().flat_map(|(name, bridge)| {
+            bridge.trusted.iter().map(move |from| format!("{} . {}", quoted(from), quoted(name)))
+        });
+        let in_mode = |wanted: GatewayMode, v6: bool| {
+            let bridges = self.bridges.iter().filter(move |(_, bridge)| bridge.mode(v6) == wanted);
+            bridges.map(|(name, _)| quoted(name))
+        };
         [
             set("bridges", "ifname", "", all),
             set("internal", "ifname", "", internal),
             set("within", "ifname . ifname", "", within),
+            set("trusted", "ifname . ifname", "", trusted),
+            set("unprotected4", "ifname", "", in_mode(GatewayMode::NatUnprotected, false)),
+            set("unprotected6", "ifname", "", in_mode(GatewayMode::NatUnprotected, true)),
+            set("routed4", "ifname", "", in_mode(GatewayMode::Routed, false)),
+            set("routed6", "ifname", "", in_mode(GatewayMode::Routed, true)),
         ]
         .concat()
     }
 
     fn subnet_sets(&self) -> String {
         let outward = |v6: bool| {
-            let bridges = self.bridges.values().filter(|bridge| bridge.masquerade && !bridge.internal);
+            let translated = |mode| matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+            let bridges = self
+                .bridges
+                .values()
+                .filter(move |bridge| bridge.masquerade && !bridge.internal && translated(bridge.mode(v6)));
             let subnets = bridges.flat_map(|bridge| bridge.subnets.iter().map(IpNet::trunc));
             subnets.filter(move |net| net.addr().is_ipv6() == v6).map(|net| net.to_string())
         };
@@ -105,6 +132,9 @@ fn port_elements(port: Port, targets: Targets, bridges: &[&str]) -> Option<Vec<E
     };
     let (ip, container_port) = (Field::Ip(target), Field::Port(port.container_port));
     let open = vec![ip.clone(), protocol.clone(), container_port.clone()];
+    if port.host_port == ROUTED {
+        return Some(vec![Element { set: format!("open{suffix}"), key: open, data: Vec::new() }]);
+    }
     let mut elements = vec![
         Element { set, key, data: vec![ip, container_port] },
         Element { set: format!("open{suffix}"), key: open, data: Vec::new() },
@@ -116,6 +146,9 @@ fn port_elements(port: Port, targets: Targets, bridges: &[&str]) -> Option<Vec<E
     }));
     Some(elements)
 }
+
+/// Port of a container that is reached at its own address only: nothing of the host's is taken for it.
+pub const ROUTED: u16 = 0;
 
 /// The protocol's number in the IP header.
 pub fn protocol(protocol: gantry_domain::network::Protocol) -> IpProtocol {
@@ -183,6 +216,13 @@ const CHAINS: &str = "\
     ct state established,related accept
     ct status dnat ip daddr . meta l4proto . th dport @open4 accept
     ct status dnat ip6 daddr . meta l4proto . th dport @open6 accept
+    iifname . oifname @trusted accept
+    meta nfproto ipv4 oifname @unprotected4 accept
+    meta nfproto ipv6 oifname @unprotected6 accept
+    oifname @routed4 meta l4proto icmp accept
+    oifname @routed6 meta l4proto icmpv6 accept
+    oifname @routed4 ip daddr . meta l4proto . th dport @open4 accept
+    oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept
     drop
   }
   chain postrouting { type nat hook postrouting priority srcnat; policy accept;
@@ -219,6 +259,13 @@ mod tests {
         let both = elements(&[port("0.0.0.0"), port("192.0.2.2")], v4_only(), &["docker0"]);
         let sets: Vec<_> = both.iter().map(|element| element.set.as_str()).collect();
         assert_eq!(sets, ["address4", "anywhere4", "open4", "own"]);
+    }
+
+    #[test]
+    fn a_port_of_a_routed_network_is_opened_and_not_translated() {
+        let routed = Port { host_port: ROUTED, ..port("0.0.0.0") };
+        let sets: Vec<_> = elements(&[routed], v4_only(), &["br-1"]).into_iter().map(|element| element.set).collect();
+        assert_eq!(sets, ["open4"]);
     }
 
     #[test]

@@ -351,10 +351,10 @@ fn port_map(snapshot: &Snapshot) -> PortMap {
         }
     }
     for published in &run.ports {
-        map.entry(port_key(published))
-            .or_default()
-            .get_or_insert_default()
-            .push(PortBinding { host_ip: published.host_ip.to_string(), host_port: published.host_port.to_string() });
+        // A port of a routed network is reached at the container's own address: it has none on the host.
+        let host_port = if published.host_port == 0 { String::new() } else { published.host_port.to_string() };
+        let binding = PortBinding { host_ip: published.host_ip.to_string(), host_port };
+        map.entry(port_key(published)).or_default().get_or_insert_default().push(binding);
     }
     map
 }

@@ -1,7 +1,5 @@
 //! The addresses of the default bridge and of networks to come.
 
-use std::net::Ipv4Addr;
-
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
@@ -13,7 +11,7 @@ pub struct Bridge {
     pub address: Option<Ipv4Net>,
     /// `--fixed-cidr`: where containers get theirs from.
     pub range: Option<Ipv4Net>,
-    /// Base and length of each network's prefix.
+    /// Base and length of each network's prefix; none for the engine's own choice.
     pub pools: Vec<(Ipv4Net, u8)>,
 }
 
@@ -37,9 +35,9 @@ fn net(values: &Values, key: &str) -> Result<Option<Ipv4Net>, String> {
 }
 
 fn pools(values: &Values) -> Result<Vec<(Ipv4Net, u8)>, String> {
-    let Value::Array(given) = values.get("default-address-pools") else { return Ok(default_pools()) };
+    let Value::Array(given) = values.get("default-address-pools") else { return Ok(Vec::new()) };
     if given.is_empty() {
-        return Ok(default_pools());
+        return Ok(Vec::new());
     }
     given
         .iter()
@@ -53,20 +51,4 @@ fn pools(values: &Values) -> Result<Vec<(Ipv4Net, u8)>, String> {
             Ok((net.trunc(), size))
         })
         .collect()
-}
-
-/// Docker's own.
-fn default_pools() -> Vec<(Ipv4Net, u8)> {
-    [
-        ([172, 17, 0, 0], 16, 16),
-        ([172, 18, 0, 0], 16, 16),
-        ([172, 19, 0, 0], 16, 16),
-        ([172, 20, 0, 0], 14, 16),
-        ([172, 24, 0, 0], 14, 16),
-        ([172, 28, 0, 0], 14, 16),
-        ([192, 168, 0, 0], 16, 20),
-    ]
-    .into_iter()
-    .map(|(base, prefix, size)| (Ipv4Net::new_assert(Ipv4Addr::from(base), prefix), size))
-    .collect()
 }

@@ -18,6 +18,8 @@ pub const CONTAINER_PREFIX: &str = "com.docker.network.container_iface_prefix";
 pub const ENABLE_V4: &str = "com.docker.network.enable_ipv4";
 pub const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
 pub const PARENT: &str = "parent";
+pub const MACVLAN_MODE: &str = "macvlan_mode";
+pub const IPVLAN_MODE: &str = "ipvlan_mode";
 
 /// How what is outside of a bridge reaches its containers, for each family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -86,6 +88,32 @@ impl NetworkRecord {
             Some(bad) => Err(Error::invalid(format!("invalid interface name: {bad}"))),
             None => Ok(names),
         }
+    }
+
+    /// The parent interface of `macvlan` and `ipvlan`; none where a link without an outside is to be made.
+    pub fn parent(&self) -> Option<&str> {
+        self.options.get(PARENT).map(String::as_str).filter(|name| !name.is_empty() && !self.internal)
+    }
+
+    /// `l2`, `l3` or `l3s` for `ipvlan`; `bridge`, `private`, `vepa` or `passthru` for `macvlan`.
+    pub fn parent_mode(&self) -> Result<&str> {
+        let (option, modes): (_, &[&str]) = match self.driver.as_str() {
+            "ipvlan" => (IPVLAN_MODE, &["l2", "l3", "l3s"]),
+            _ => (MACVLAN_MODE, &["bridge", "private", "vepa", "passthru"]),
+        };
+        match self.options.get(option).map(String::as_str) {
+            None | Some("") => Ok(modes[0]),
+            Some(mode) if modes.contains(&mode) => Ok(mode),
+            Some(mode) => Err(Error::invalid(format!(
+                "requested {0} mode '{mode}' is not valid, '{1}' mode is the {0} driver default",
+                self.driver, modes[0]
+            ))),
+        }
+    }
+
+    /// ipvlan's l3 modes: no neighbours are asked, everything goes to the parent.
+    pub fn is_routed_by_parent(&self) -> bool {
+        self.driver == "ipvlan" && self.parent_mode().is_ok_and(|mode| mode != "l2")
     }
 
     /// The first letters of interfaces in its containers.

@@ -23,10 +23,31 @@ impl Claims {
                 network.id, network.bridge, other.id, other.bridge
             )));
         }
+        self.check_parent(network)?;
         if network.subnets().any(|subnet| ipam::overlaps(subnet, &self.subnets())) {
             return Err(Error::forbidden("invalid pool request: Pool overlaps with other one on this address space"));
         }
         self.passing.insert(network.id.clone(), network.clone());
+        Ok(())
+    }
+
+    /// A parent that passes everything through belongs to one network.
+    fn check_parent(&self, network: &NetworkRecord) -> Result<()> {
+        let Some(parent) = network.parent().filter(|_| network.driver == "macvlan") else { return Ok(()) };
+        let all = self.networks.values().chain(self.passing.values());
+        for other in all.filter(|other| other.driver == "macvlan" && other.parent() == Some(parent)) {
+            let id = other.id.short();
+            if network.parent_mode()? == "passthru" {
+                return Err(Error::forbidden(format!(
+                    "cannot use mode passthru, macvlan network {id} is already using parent interface {parent}"
+                )));
+            }
+            if other.parent_mode()? == "passthru" {
+                return Err(Error::forbidden(format!(
+                    "macvlan network {id} is already using parent interface {parent} in mode passthru"
+                )));
+            }
+        }
         Ok(())
     }
 

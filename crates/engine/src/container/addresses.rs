@@ -161,7 +161,9 @@ fn address(claims: &mut Claims, record: &ContainerRecord, network: &NetworkRecor
 /// Where a container's packets leave the network; nowhere from an internal one.
 fn gateway(network: &NetworkRecord, address: IpNet) -> Result<Option<IpAddr>> {
     let v6 = address.addr().is_ipv6();
-    if network.internal || network.gateway_mode(v6)? == GatewayMode::Isolated {
+    let without =
+        network.internal || network.gateway_mode(v6)? == GatewayMode::Isolated || network.is_routed_by_parent();
+    if without {
         return Ok(None);
     }
     let pool = network.pools(v6).find(|pool| pool.net().is_some_and(|net| net.contains(&address.addr())));
@@ -171,6 +173,10 @@ fn gateway(network: &NetworkRecord, address: IpNet) -> Result<Option<IpAddr>> {
 fn mac(record: &ContainerRecord, network: &NetworkRecord, asked: &EndpointSettings, endpoint: &Endpoint) -> String {
     let mode = &record.host_config.network_mode;
     let is_main = *mode == network.name || *mode == network.id.as_str() || record.networks.len() == 1;
+    if network.driver == "ipvlan" {
+        // All share the parent's.
+        return String::new();
+    }
     match (asked.mac_address.as_str(), record.config.mac_address.as_str()) {
         ("", general) if !general.is_empty() && is_main => general.to_owned(),
         ("", _) => match (endpoint.ipv4, endpoint.ipv6) {

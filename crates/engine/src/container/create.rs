@@ -6,7 +6,7 @@ use gantry_domain::{
     ContainerId, Error, Result,
     container::{
         ContainerImage, ContainerRecord, EndpointSettings, HostConfig, MountPoint, NetworkingConfig, Status, merge,
-        validate::{mount_points, validate_and_default},
+        validate::{ApiVersion, mount_points, validate_and_default},
     },
     ports::Write,
 };
@@ -33,6 +33,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
         gantry_domain::container::name::check(name)?;
     }
+    gate_networks(&mut request)?;
     let image = parts.catalog.for_container(&request.config.image, request.platform.as_ref()).await?;
     merge::merge(&mut request.config, &image.image.config.config)?;
     let id = ContainerId::random();
@@ -169,6 +170,27 @@ fn networks(parts: &Parts, host: &HostConfig, networking: &NetworkingConfig) -> 
         networks.insert(named(&host.network_mode), EndpointSettings::default());
     }
     networks
+}
+
+/// What an older client did not know or meant otherwise.
+fn gate_networks(request: &mut ContainerCreate) -> Result<()> {
+    let asked = &mut request.networking.endpoints_config;
+    if request.api < ApiVersion(1, 44) && asked.len() > 1 {
+        let names: Vec<&str> = asked.keys().map(String::as_str).collect();
+        return Err(Error::invalid(format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            names.join(", ")
+        )));
+    }
+    for settings in asked.values_mut().flatten() {
+        if request.api < ApiVersion(1, 44) {
+            settings.mac_address.clear();
+        }
+        if request.api < ApiVersion(1, 48) {
+            settings.gw_priority = 0;
+        }
+    }
+    Ok(())
 }
 
 /// Clients send back what they have read: results of an earlier run are not wishes.

@@ -60,17 +60,35 @@ impl Owner {
             return Err(error);
         }
         if self.status.has_process() {
-            let left = self.leave().await;
+            if let Err(error) = self.leave().await {
+                self.undo_disconnect(before).await;
+                return Err(
+                    error.context(format!("container {} failed to leave network {}", self.record.id, network.name))
+                );
+            }
             self.rewrite_hosts(None, endpoint.as_ref()).await;
             self.parts.claims.lock().leave_network(&network.id, &self.record.id);
-            self.publish();
-            left.map_err(|error| {
-                error.context(format!("container {} failed to leave network {}", self.record.id, network.name))
-            })?;
             self.network_event(network, "disconnect");
         }
         self.publish();
         Ok(())
+    }
+
+    /// It is in the network still: record and sandbox say so again.
+    async fn undo_disconnect(&mut self, before: gantry_domain::container::ContainerRecord) {
+        self.record.networks = before.networks;
+        self.record.run = before.run;
+        let undone = async {
+            self.save().await?;
+            match self.sandbox_setup()? {
+                Some(setup) => self.parts.ports.network.update_sandbox(&setup).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(container = %self.record.id, %error, "half a disconnection is left for the next start");
+        }
+        self.publish();
     }
 
     /// The sandbox follows the record; ports go when no network publishes them any more.

@@ -1,7 +1,7 @@
 //! `POST /containers/{id}/rename`: the old name is free the moment the new one is durable.
 
 use futures::FutureExt as _;
-use gantry_domain::{Error, Result, container::name};
+use gantry_domain::{Error, Result, container::name, network::endpoint::dns_names};
 
 use super::owner::Owner;
 use crate::Engine;
@@ -27,8 +27,10 @@ impl Owner {
         }
         self.parts.claims.lock().take_name(&name, &self.record.id).map_err(allocation)?;
         self.record.name = name.clone();
+        self.rename_endpoints();
         if let Err(error) = self.save().await {
             self.record.name = old;
+            self.rename_endpoints();
             self.parts.claims.lock().free_name(&name, &self.record.id);
             return Err(error);
         }
@@ -36,5 +38,16 @@ impl Owner {
         self.publish();
         self.event("rename", &[("oldName", format!("/{old}"))]);
         Ok(())
+    }
+
+    /// The names that its networks know it by follow.
+    fn rename_endpoints(&mut self) {
+        let Some(mut run) = self.record.run.take() else { return };
+        for (network, endpoint) in run.endpoints.iter_mut().filter(|(_, endpoint)| !endpoint.dns_names.is_empty()) {
+            let asked = self.record.networks.get(network);
+            let aliases = asked.and_then(|asked| asked.aliases.as_deref());
+            endpoint.dns_names = dns_names(&self.record, aliases);
+        }
+        self.record.run = Some(run);
     }
 }

@@ -1,11 +1,11 @@
 //! The network side of a run: places in networks, ports, and the sandbox that follows from them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gantry_domain::{
     Error, ErrorKind, Result,
     container::{Run, port, record::Endpoint},
-    network::{NetworkRecord, PortRequest, endpoint},
+    network::{NetworkRecord, PortRequest, PublishedPort, endpoint, options::GatewayMode},
     ports::SandboxSetup,
 };
 
@@ -36,22 +36,32 @@ impl Owner {
     /// Holds the ports of the run, where one of its networks publishes them.
     pub(crate) async fn reserve_ports(&mut self) -> Result<()> {
         let wanted = self.wanted_ports()?;
-        if !wanted.is_empty() {
-            let ports = self.parts.ports.network.reserve_ports(&self.record.id, &wanted).await?;
-            if let Some(run) = self.record.run.as_mut() {
-                run.ports = ports;
-            }
+        let mut ports = wanted.routed;
+        if !wanted.bound.is_empty() {
+            ports.extend(self.parts.ports.network.reserve_ports(&self.record.id, &wanted.bound).await?);
+        }
+        if let Some(run) = self.record.run.as_mut() {
+            run.ports = ports;
         }
         Ok(())
     }
 
-    fn wanted_ports(&self) -> Result<Vec<PortRequest>> {
-        let Some(setup) = self.sandbox_setup()? else { return Ok(Vec::new()) };
-        if setup.target(false).is_none() && setup.target(true).is_none() {
-            return Ok(Vec::new());
+    fn wanted_ports(&self) -> Result<WantedPorts> {
+        let Some(setup) = self.sandbox_setup()? else { return Ok(WantedPorts::default()) };
+        let mode = |v6: bool| match setup.gateway(v6) {
+            Some((network, _)) if network.publishes() => network.gateway_mode(v6).map(Some),
+            _ => Ok(None),
+        };
+        let (v4, v6) = (mode(false)?, mode(true)?);
+        if v4.is_none() && v6.is_none() {
+            return Ok(WantedPorts::default());
         }
         let host_ip = self.host_binding(&setup)?;
-        port::requests(&self.record.config.exposed_ports, &self.record.host_config, host_ip)
+        let requests = port::requests(&self.record.config.exposed_ports, &self.record.host_config, host_ip)?;
+        Ok(requests.into_iter().fold(WantedPorts::default(), |mut wanted, request| {
+            wanted.add(request, v4, v6);
+            wanted
+        }))
     }
 
     /// The host's address that ports are published on where none is asked for.
@@ -93,5 +103,63 @@ impl Owner {
             ports: run.ports.clone(),
             sysctls: sysctls.map(|(key, value)| (key.clone(), value.clone())).collect(),
         }))
+    }
+}
+
+/// Ports of a run: those that take a port of the host, and those that are reached at the container's own address.
+#[derive(Default)]
+struct WantedPorts {
+    bound: Vec<PortRequest>,
+    routed: Vec<PublishedPort>,
+}
+
+impl WantedPorts {
+    /// By how each family's gateway leads outside; a family without one is served through the other.
+    fn add(&mut self, request: PortRequest, v4: Option<GatewayMode>, v6: Option<GatewayMode>) {
+        let is_routed = |mode: Option<GatewayMode>| mode == Some(GatewayMode::Routed);
+        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let bound = [v4.or(v6), v6.or(v4)].map(|mode| !is_routed(mode));
+        for (address, routed) in any.into_iter().zip([is_routed(v4), is_routed(v6)]) {
+            let port = PublishedPort {
+                container_port: request.container_port,
+                protocol: request.protocol,
+                host_ip: address,
+                host_port: 0,
+            };
+            if routed && !self.routed.contains(&port) {
+                self.routed.push(port);
+            }
+        }
+        match request.host_ip {
+            None if bound == [true, true] => self.bound.push(request),
+            None => {
+                let hosts = any.into_iter().zip(bound).filter(|(_, bound)| *bound);
+                self.bound.extend(hosts.map(|(host_ip, _)| PortRequest { host_ip: Some(host_ip), ..request.clone() }));
+            }
+            Some(host_ip) if bound[usize::from(host_ip.is_ipv6())] => self.bound.push(request),
+            Some(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_domain::network::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn a_routed_family_takes_no_port_of_the_host() {
+        let request =
+            PortRequest { container_port: 80, protocol: Protocol::Tcp, host_ip: None, host_ports: Some((8080, 8080)) };
+        let wanted = |v4, v6| {
+            let mut wanted = WantedPorts::default();
+            wanted.add(request.clone(), v4, v6);
+            (wanted.bound.len(), wanted.routed.len())
+        };
+        assert_eq!(wanted(Some(GatewayMode::Nat), None), (1, 0));
+        assert_eq!(wanted(Some(GatewayMode::Routed), None), (0, 1));
+        assert_eq!(wanted(Some(GatewayMode::Nat), Some(GatewayMode::Routed)), (1, 1));
+        assert_eq!(wanted(Some(GatewayMode::Routed), Some(GatewayMode::Routed)), (0, 2));
     }
 }

@@ -152,6 +152,9 @@ fn apply_template(claims: &Claims, network: &mut NetworkRecord) -> Result<()> {
 /// Options that can be judged without the host.
 fn check_options(network: &NetworkRecord) -> Result<()> {
     network.mtu()?;
+    if matches!(network.driver.as_str(), "macvlan" | "ipvlan") {
+        return network.parent_mode().map(drop);
+    }
     if network.driver != "bridge" {
         return Ok(());
     }

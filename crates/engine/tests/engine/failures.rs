@@ -208,3 +208,103 @@ async fn sweep(lab: &Lab) {
     let suspects = lab.engine.sweep_once(&Default::default()).await.unwrap();
     lab.engine.sweep_once(&suspects).await.unwrap();
 }
+
+/// Lines of networks alone: a container's folder may have been written meanwhile.
+fn of_networks(held: BTreeSet<String>) -> BTreeSet<String> {
+    held.into_iter().filter(|line| line.contains("network") || line.starts_with("interface ")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_whose_making_fails_leaves_its_name_and_nothing_else_free() {
+    let calls = each_call_fails(
+        async |_| (),
+        async |lab, ()| lab.network("one").await,
+        async |lab, (), call, result, before| {
+            assert!(result.is_err(), "{call} failed unheard");
+            assert_eq!(of_networks(lab.fakes.held()), of_networks(before), "{call}");
+            lab.network("one").await.unwrap();
+        },
+    )
+    .await;
+    assert!(calls >= 3, "host routes, record and bridge are calls: {calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_of_a_network_that_fails_is_finished_by_the_next_gantryd() {
+    each_call_fails(
+        async |lab| lab.network("one").await.unwrap(),
+        async |lab, _| lab.engine.network_delete("one").await,
+        async |lab, id, call, result, before| {
+            lab.settle().await;
+            let held = of_networks(lab.fakes.held());
+            if result.is_err() && held == of_networks(before) {
+                lab.engine.network_delete("one").await.unwrap();
+            }
+            // A new gantryd, after which the name is free and nothing of it stands.
+            let next = Lab::on(lab.fakes.clone()).await;
+            next.settle().await;
+            let left: Vec<_> = next.fakes.held().into_iter().filter(|line| line.contains(id.as_str())).collect();
+            assert!(left.is_empty(), "{call}: {left:?}");
+            next.network("one").await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_fails_leaves_the_container_as_it_was() {
+    let calls = each_call_fails(
+        async |lab| {
+            lab.network("one").await.unwrap();
+            lab.running("web", json!({})).await
+        },
+        async |lab, _| lab.connect("one", "web").await,
+        async |lab, _, call, result, before| {
+            if result.is_ok() {
+                // The hosts file is written as well as can be.
+                assert!(call.starts_with("host.") || call.starts_with("files."), "{call} failed unheard");
+                return;
+            }
+            assert_eq!(of_networks(lab.fakes.held()), of_networks(before), "{call}");
+            assert!(!lab.inspect("web").await.networks.contains_key("one"), "{call}");
+            lab.connect("one", "web").await.unwrap();
+            assert_eq!(lab.inspect("web").await.networks["one"].ip_address, "172.18.0.3", "after {call}");
+        },
+    )
+    .await;
+    assert!(calls >= 2, "record and link are calls: {calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disconnection_that_fails_leaves_the_container_in_the_network() {
+    each_call_fails(
+        async |lab| {
+            lab.network("one").await.unwrap();
+            lab.running("web", json!({})).await;
+            lab.connect("one", "web").await.unwrap();
+        },
+        async |lab, ()| lab.disconnect("one", "web").await,
+        async |lab, (), call, result, before| {
+            if result.is_ok() {
+                assert!(call.starts_with("host.") || call.starts_with("files."), "{call} failed unheard");
+                return;
+            }
+            assert_eq!(of_networks(lab.fakes.held()), of_networks(before), "{call}");
+            assert!(lab.engine.network_delete("one").await.is_err(), "somebody is in it");
+            lab.disconnect("one", "web").await.unwrap();
+            lab.engine.network_delete("one").await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_was_cut_off_in_the_making_is_gone_after_the_start() {
+    let lab = Lab::new().await;
+    // Its links were made, its record was not.
+    let ghost = gantry_domain::NetworkId::random();
+    lab.fakes.world().networks.insert(ghost.clone());
+    let next = Lab::on(lab.fakes.clone()).await;
+    assert!(!next.fakes.world().networks.contains(&ghost));
+    assert!(next.fakes.held().is_empty());
+}

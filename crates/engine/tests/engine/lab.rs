@@ -9,9 +9,12 @@ use gantry_domain::{
 };
 use gantry_engine::{
     Engine, EventQuery, Ports, Start,
-    container::{ContainerCreate, ContainerDelete, ContainerDetails, ContainerWait, WaitCondition},
+    container::{
+        ContainerCreate, ContainerDelete, ContainerDetails, ContainerWait, NetworkConnect, NetworkDisconnect,
+        WaitCondition,
+    },
     exec::ExecStart,
-    network::predefined::DefaultBridge,
+    network::{NetworkCreate, predefined::DefaultBridge},
 };
 use gantry_fakes::Fakes;
 use serde_json::{Value, json};
@@ -72,6 +75,21 @@ impl Lab {
         let id = self.create(name, host_config).await.unwrap();
         self.engine.container_start(name).await.unwrap();
         id
+    }
+
+    pub async fn network(&self, name: &str) -> Result<gantry_domain::NetworkId> {
+        let request = NetworkCreate { name: name.to_owned(), ..NetworkCreate::default() };
+        self.engine.network_create(request).await
+    }
+
+    pub async fn connect(&self, network: &str, container: &str) -> Result<()> {
+        let request = NetworkConnect { container: container.to_owned(), ..NetworkConnect::default() };
+        self.engine.network_connect(network, request).await
+    }
+
+    pub async fn disconnect(&self, network: &str, container: &str) -> Result<()> {
+        let request = NetworkDisconnect { container: container.to_owned(), force: false };
+        self.engine.network_disconnect(network, request).await
     }
 
     pub async fn remove(&self, name: &str) -> Result<()> {

@@ -4,7 +4,10 @@ use std::{io, net::IpAddr};
 
 use gantry_domain::{
     Error, Result,
-    network::{IpamConfig, NetworkRecord, options},
+    network::{
+        IpamConfig, NetworkRecord,
+        options::{self, GatewayMode},
+    },
 };
 use ipnet::IpNet;
 use netlink_packet_route::{
@@ -41,11 +44,20 @@ impl Driver for Bridge {
             internal: network.internal,
             icc: network.flag(options::ICC, icc)?,
             masquerade: network.flag(options::MASQUERADE, masquerade)?,
+            v4: network.gateway_mode(false)?,
+            v6: network.gateway_mode(true)?,
+            trusted: network.trusted_interfaces()?.into_iter().map(str::to_owned).collect(),
         }))
     }
 
     fn create(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<()> {
-        let wanted = gateways(network)?;
+        let mut wanted = gateways(network)?;
+        let inhibited = network.flag(options::INHIBIT_V4, false)?;
+        let (v4, v6) = (network.gateway_mode(false)?, network.gateway_mode(true)?);
+        wanted.retain(|net| match net {
+            IpNet::V4(_) => !inhibited && v4 != GatewayMode::Isolated,
+            IpNet::V6(_) => v6 != GatewayMode::Isolated,
+        });
         ensure(network, settings, &wanted, mtu(network, settings)?)
             .map_err(|error| Error::from(error).context(format!("cannot make bridge {}", network.bridge)))
     }
@@ -139,7 +151,7 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// The mark on links of ours: `gantry:`, the engine, and the network they belong to.
-fn alias(settings: &NetworkSettings, network: &NetworkRecord) -> String {
+pub fn alias(settings: &NetworkSettings, network: &NetworkRecord) -> String {
     format!("gantry:{}:{}", settings.engine, network.id)
 }
 

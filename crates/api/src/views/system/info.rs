@@ -210,7 +210,7 @@ fn plugins() -> Plugins {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     Plugins {
         volume: names(&["local"]),
-        network: names(&["bridge", "host", "null"]),
+        network: names(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: None,
         log: names(&["json-file", "local", "none"]),
     }
