@@ -30,6 +30,7 @@ packages-run:
 packages-test:
 	@scripts/packages.sh $(TEST_PACKAGES)
 	@scripts/docker_cli.sh $(TARGET)/tools
+	@PATH="$(TARGET)/tools:$$PATH" scripts/docker_compose.sh $(TARGET)/tools
 
 build: packages-run ## release binaries in target/release, the companions built small
 	$(CARGO) build --release --locked -p gantry-daemon

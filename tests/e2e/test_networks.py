@@ -244,7 +244,13 @@ def test_networks_are_listed_filtered_and_pruned(net):
     identity = net.out("network", "inspect", "-f", "{{.Id}}", "one")
     assert names(f"id={identity[:10]}") == ["one"]
     assert json.loads(net.out("network", "inspect", identity[:8]))[0]["Name"] == "one"
-    assert "one" in net.out("network", "prune", "-f") and names("type=custom") == ["two"]
+    for keep in ("label=other", "label!=tier", "until=1h"):
+        net.docker("network", "prune", "-f", "--filter", keep)
+        assert names("type=custom") == ["one", "two"], keep
+    # One that a running container is in stays.
+    assert "one" in net.out("network", "prune", "-f", "--filter", "label=tier") and names("type=custom") == ["two"]
+    assert net.api("GET", "/networks/")[1] == net.api("GET", "/networks")[1]
+    assert net.api("GET", "/networks/two?scope=swarm")[0] == 404 and net.api("GET", "/networks/two?verbose=1&scope=local")[0] == 200
 
 
 def test_events_tell_of_a_networks_life(net):
