@@ -3,6 +3,9 @@
 use gantry_domain::{Error, Result};
 use tokio::sync::oneshot;
 
+/// Trees are walked by descent: room for the deepest ones that are taken. Only what is used of it takes memory.
+const STACK: usize = 16 << 20;
+
 /// Runs `work` on a new thread; its panic is an error here. The thread ends by itself when its input does.
 pub fn run<T, W>(name: &str, work: W) -> impl Future<Output = Result<T>> + Send + use<T, W>
 where
@@ -10,7 +13,7 @@ where
     W: FnOnce() -> Result<T> + Send + 'static,
 {
     let (sender, receiver) = oneshot::channel();
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
         // Nobody waits any more: the result drops, and with it what it holds open.
         let _ = sender.send(work());
     });

@@ -19,7 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use gantry_domain::{
-    Error, Result,
+    Error, ErrorKind, Result,
     container::copy::PathChange,
     ports::{ByteStream, Keep, OpenRoot, RootBind, RootFs, RootMount, RootRef, RootView},
 };
@@ -131,7 +131,13 @@ fn make_places(mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    mounted::with(mounts, Access::Write, |root| missing.iter().try_for_each(|bind| make_place(root, bind)))
+    mounted::with(mounts, Access::Write, |root| {
+        missing.iter().try_for_each(|bind| match make_place(root, bind) {
+            // A link or a file of the image is in the way: what is to be mounted there is not seen by a copy.
+            Err(error) if error.kind() == ErrorKind::InvalidParameter => Ok(()),
+            other => other,
+        })
+    })
 }
 
 fn make_place(root: &OwnedFd, bind: &RootBind) -> Result<()> {

@@ -18,7 +18,7 @@ use super::{errno, whiteout};
 /// Parents kept open: archives list a folder's members together, and come back to its parent.
 const OPEN_PARENTS: usize = 24;
 /// How deep a folder may be that another member replaces.
-const MAX_DEPTH: usize = 4096;
+const MAX_DEPTH: usize = 512;
 /// Symlinks on the way to one folder, as in the kernel.
 const MAX_LINKS: usize = 40;
 
@@ -127,7 +127,7 @@ impl Tree {
         }
         let fd = match self.resolve(path) {
             Ok(fd) => Rc::new(fd),
-            Err(Errno::NOENT | Errno::NOTDIR) => self.make_implied(path)?,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_missing(path)?,
             Err(error) => return Err(errno(error)),
         };
         if self.parents.len() == OPEN_PARENTS {
@@ -137,8 +137,24 @@ impl Tree {
         Ok(fd)
     }
 
+    /// One after the other from the top: a path may have thousands of components, and the stack has no room for a call
+    /// for each.
+    fn make_missing(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        let mut missing = vec![path];
+        let mut parent = split(path).0;
+        while !parent.is_empty() && matches!(self.resolve(parent), Err(Errno::NOENT | Errno::NOTDIR)) {
+            missing.push(parent);
+            parent = split(parent).0;
+        }
+        let mut made = self.root.clone();
+        for path in missing.into_iter().rev() {
+            made = self.make_implied(path)?;
+        }
+        Ok(made)
+    }
+
+    /// Its parent is there.
     fn make_implied(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        // By descent of the call, at most as deep as a path has components.
         let place = self.place(path)?;
         match kind_at(&place.folder, &place.name)? {
             Some(FileType::Symlink) => return self.make_target(&place),

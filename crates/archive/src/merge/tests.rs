@@ -128,6 +128,17 @@ fn a_cut_archive_leaves_no_half_file() {
 }
 
 #[test]
+fn a_path_of_thousands_of_folders_is_made_or_refused_and_never_a_crash() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |count: usize| format!("{}f", "d/".repeat(count));
+    let long = |count| archive(&[(member(&path(count), Kind::File, "", 1), b"x")]);
+    put(place.path(), "", long(1900), MergeOptions::default()).unwrap();
+    assert!(put(place.path(), "", long(100_000), MergeOptions::default()).is_err());
+    // What is too deep to be taken away safely stays.
+    assert!(put(place.path(), "", archive(&[file("d", b"x")]), MergeOptions::default()).is_err());
+}
+
+#[test]
 fn an_empty_body_is_an_empty_archive_and_garbage_is_the_clients_fault() {
     let place = tempfile::tempdir().unwrap();
     put(place.path(), "", Vec::new(), MergeOptions::default()).unwrap();
