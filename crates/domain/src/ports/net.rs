@@ -66,7 +66,7 @@ impl SandboxSetup {
     pub fn gateway(&self, v6: bool) -> Option<&(NetworkRecord, Endpoint)> {
         let has_gateway =
             |endpoint: &Endpoint| if v6 { endpoint.ipv6_gateway.is_some() } else { endpoint.ipv4_gateway.is_some() };
-        self.endpoints.iter().find(|(_, endpoint)| has_gateway(endpoint))
+        self.endpoints.iter().find(|(network, endpoint)| !network.internal && has_gateway(endpoint))
     }
 
     /// The address that published ports of this family lead to.
