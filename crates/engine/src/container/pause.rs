@@ -60,7 +60,14 @@ impl Owner {
         if self.status != Status::Paused {
             return self.save().await;
         }
-        self.unpause().await
+        let woken = self.unpause().await;
+        if woken.is_err()
+            && let Some(run) = self.record.run.as_mut()
+        {
+            // The next gantryd tries again.
+            run.paused_by_commit = true;
+        }
+        woken
     }
 
     async fn set_paused(&mut self, paused: bool) -> Result<()> {
