@@ -89,9 +89,9 @@ lint: packages-run ## format and clippy
 fmt:
 	$(CARGO) fmt --all
 
-vm-test: ## end-to-end tests in a virtual machine with systemd and cgroup v2
-	@echo "vm-test is not there yet: it needs a kernel and a Debian image that boots in QEMU (qemu-system-x86, mmdebstrap)" >&2
-	@exit 1
+vm-test: build packages-test ## the binaries in a virtual machine with systemd, cgroup v2, AppArmor and a power cut
+	@scripts/packages.sh qemu-system-x86 seabios
+	PATH="$(TARGET)/tools:$$PATH" scripts/vm_test.sh $(TARGET)/release $(TARGET)/vm
 
 install: build ## gantryd, its companions and the systemd units under $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(TARGET)/release/gantryd $(DESTDIR)$(PREFIX)/sbin/gantryd

@@ -43,7 +43,7 @@ def wait_until(condition, timeout=20.0, what="the condition", every=0.02):
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"{what} did not come within {timeout} s")
+            raise AssertionError(f"{what() if callable(what) else what} did not come within {timeout} s")
         time.sleep(every)
 
 
