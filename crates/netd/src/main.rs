@@ -4,7 +4,13 @@
 //! `gantry-netd FOLDER` with a connected unix stream as standard input: the first gantryd. Later ones connect to
 //! `FOLDER/netd.sock`. The folder is the caller's, mode 0700.
 
-use std::{os::fd::AsFd, path::PathBuf, process::ExitCode};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 mod conntrack;
 mod firewall;
@@ -22,7 +28,7 @@ fn main() -> ExitCode {
     // A session of its own: Ctrl-C at gantryd's terminal ends gantryd alone. Fails only where it already leads one.
     let _ = rustix::process::setsid();
     raise_descriptor_limit();
-    let first = std::io::stdin().as_fd().try_clone_to_owned();
+    let first = take_standard_input();
     match first.and_then(|first| server::run(&folder, first)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -30,6 +36,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The connection, of which no second descriptor stays behind: its end would be news for ever.
+fn take_standard_input() -> io::Result<OwnedFd> {
+    let first = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(first)
 }
 
 /// Each relayed connection takes six descriptors.

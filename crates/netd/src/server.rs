@@ -88,9 +88,11 @@ impl Server {
                 let _ = self.join(peer.into());
             }
         } else if let Some(peer) = self.peers.remove(&token) {
-            // A peer that left, or does not speak the protocol, is closed here.
             if let Ok(true) = self.serve(peer.as_fd()) {
                 self.peers.insert(token, peer);
+            } else {
+                // It left, or does not speak the protocol: closed. Forgotten first: a gantryd that forks has copies.
+                self.poll.forget(&peer);
             }
         } else {
             self.ports.ready(token, &mut self.poll);
