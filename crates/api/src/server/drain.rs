@@ -14,6 +14,12 @@ use tokio::runtime::Handle;
 /// Longer than this nobody is given for the rest of a request that has its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Nobody's rest is read beyond this. A client that sends more has to wait, and can read its answer meanwhile.
+const MOST: usize = 16 << 20;
+
+/// How long a client that sends more than [`MOST`] has for reading its answer before the connection ends.
+const LINGER: Duration = Duration::from_secs(2);
+
 pub(super) struct Drained {
     /// `None` once its end was seen.
     body: Option<Incoming>,
@@ -54,7 +60,13 @@ impl Drop for Drained {
     fn drop(&mut self) {
         let Some(mut body) = self.body.take().filter(|body| self.begun && !body.is_end_stream()) else { return };
         let rest = async move {
-            while let Some(Ok(_)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+            let mut read = 0;
+            while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                read += frame.data_ref().map_or(0, Bytes::len);
+                if read > MOST {
+                    return tokio::time::sleep(LINGER).await;
+                }
+            }
         };
         // It ends with the connection, and by itself.
         if let Ok(runtime) = Handle::try_current() {
