@@ -7,6 +7,7 @@ mod claims;
 pub mod container;
 mod events;
 pub mod exec;
+mod facts;
 mod follow;
 pub mod image;
 mod kept;

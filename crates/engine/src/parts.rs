@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -12,14 +12,16 @@ use gantry_domain::{
     container::Snapshot,
     engine_id::EngineId,
     ports::{
-        ContainerFiles, ExecFiles, Facts, HostFacts, ImageStore, Network, Registry, RootFs, Runtime, Stdio, Store,
-        Volumes,
+        ContainerFiles, ExecFiles, HostFacts, ImageStore, Network, Registry, RootFs, Runtime, Stdio, Store, Volumes,
     },
     settings::Settings,
 };
 use parking_lot::{Mutex, RwLock};
 
-use crate::{claims::Claims, container::owner::Handle, events::EventBus, exec::table::ExecTable, image::Catalog};
+use crate::{
+    claims::Claims, container::owner::Handle, events::EventBus, exec::table::ExecTable, facts::CachedFacts,
+    image::Catalog,
+};
 
 /// The outside, one adapter each.
 #[derive(Clone)]
@@ -56,7 +58,7 @@ pub(crate) struct Parts {
     /// passwd and group files of images by chain id; an image never changes.
     pub users: Mutex<HashMap<String, Arc<crate::container::UserFiles>>>,
     /// Facts of the host for checks of requests; `/info` reads them anew.
-    facts: Mutex<Option<(Instant, Arc<Facts>)>>,
+    pub facts: CachedFacts,
     /// One prune of a kind at a time, as in dockerd.
     pub pruning: tokio::sync::Mutex<()>,
     /// Removed containers of which something is left: a full disk was in the way. The sweep takes it away.
@@ -67,9 +69,6 @@ pub(crate) struct Parts {
     /// Where networks without a subnet of their own take one from; empty: Docker's.
     pub pools: Vec<(ipnet::Ipv4Net, u8)>,
 }
-
-/// How old facts may be that a request is checked against.
-const FACTS_AGE: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// The configuration; read once by each operation.
@@ -107,7 +106,7 @@ impl Parts {
             claims: Mutex::default(),
             execs: ExecTable::default(),
             users: Mutex::default(),
-            facts: Mutex::default(),
+            facts: CachedFacts::default(),
             pruning: tokio::sync::Mutex::default(),
             unfinished: Mutex::default(),
             warnings: Mutex::default(),
@@ -138,18 +137,6 @@ impl Parts {
             resolved => resolved?,
         };
         Ok(containers[id].clone())
-    }
-
-    /// Facts of the host, at most half a minute old.
-    pub async fn facts(&self) -> Arc<Facts> {
-        if let Some((at, facts)) = self.facts.lock().as_ref()
-            && at.elapsed() < FACTS_AGE
-        {
-            return facts.clone();
-        }
-        let facts = Arc::new(self.ports.host.facts().await);
-        *self.facts.lock() = Some((Instant::now(), facts.clone()));
-        facts
     }
 
     /// Says something in `/info` Warnings, once.

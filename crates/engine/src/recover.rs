@@ -14,7 +14,7 @@ use std::{collections::HashMap, sync::Arc};
 use futures::FutureExt as _;
 use gantry_domain::{
     ContainerId, Result,
-    container::ContainerRecord,
+    container::{ContainerRecord, HostConfig},
     engine_id::EngineId,
     ports::{EventRing, LeaseGuard, Loaded, TaskInfo, cache_key},
     settings::Settings,
@@ -72,6 +72,8 @@ impl Engine {
     /// Brings the host in line with the records. Before it returns no lifecycle verb may run.
     pub async fn recover(&self, recovery: Recovery) -> Result<()> {
         let Recovery { loaded, bridge } = recovery;
+        // Before anybody asks which profile a container has.
+        self.parts.confining_facts(&HostConfig::default()).await;
         self.finish_removals(&loaded).await;
         self.adopt_volumes(&loaded).await;
         self.rebuild(&loaded).await;

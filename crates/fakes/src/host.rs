@@ -11,6 +11,7 @@ use crate::Fakes;
 #[async_trait]
 impl HostFacts for Fakes {
     async fn facts(&self) -> Facts {
+        let apparmor = self.world().apparmor;
         Facts {
             cpus: 8,
             memory: 16 << 30,
@@ -29,8 +30,16 @@ impl HostFacts for Fakes {
                 oom_kill_disable: true,
                 blkio_weight: true,
             },
+            apparmor: apparmor.is_some(),
+            apparmor_default: apparmor == Some(true),
             ..Facts::default()
         }
+    }
+
+    async fn load_apparmor_default(&self) -> Result<()> {
+        self.calls.pass("host.load_apparmor_default")?;
+        self.world().apparmor = Some(true);
+        Ok(())
     }
 
     fn boot_id(&self) -> String {

@@ -33,6 +33,8 @@ pub struct World {
     pub processes: BTreeMap<(ContainerId, Option<ExecId>), Process>,
     /// Containers whose process will not end at SIGTERM.
     pub stubborn: bool,
+    /// The kernel has AppArmor, and whether `docker-default` is loaded.
+    pub apparmor: Option<bool>,
     /// What every exec from now on writes, and the code with which it ends at once; `None`: it runs on.
     pub exec_ends: Option<(u32, Bytes)>,
     pub sessions: BTreeMap<ContainerId, StdioSetup>,

@@ -1,5 +1,6 @@
 //! Facts of this host, read from `/proc` and `/sys` each time they are asked for.
 
+mod apparmor;
 mod cgroup;
 mod devices;
 mod ps;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use gantry_domain::{
     Error, Result,
-    container::usage::ResourceUsage,
+    container::{security::DEFAULT_APPARMOR_PROFILE, usage::ResourceUsage},
     ports::{DeviceNode, Facts, HostFacts, PathKind},
 };
 
@@ -40,6 +41,14 @@ impl HostFacts for Host {
             warnings: vec![format!("WARNING: the host could not be read: {error}")],
             ..Facts::default()
         })
+    }
+
+    async fn load_apparmor_default(&self) -> Result<()> {
+        let root = self.root.clone();
+        if blocking(move || apparmor::is_loaded(&root, DEFAULT_APPARMOR_PROFILE)).await? {
+            return Ok(());
+        }
+        apparmor::load(&self.root).await
     }
 
     fn boot_id(&self) -> String {

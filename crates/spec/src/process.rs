@@ -5,7 +5,7 @@ use gantry_domain::{
     container::{
         ContainerRecord, HostConfig,
         host_config::Ulimit,
-        security::{self, SecurityOptions},
+        security::{self, DEFAULT_APPARMOR_PROFILE, SecurityOptions},
         user::User,
         validate::mounts::clean,
     },
@@ -92,8 +92,11 @@ impl Parts<'_> {
             process["rlimits"] = json!(limits);
         }
         if self.facts.apparmor {
-            let default = if self.privileged { "unconfined" } else { "docker-default" };
-            process["apparmorProfile"] = json!(self.security.apparmor.as_deref().unwrap_or(default));
+            // An exec has its container's, privileged or not.
+            let profile = self.security.apparmor_profile(self.host.privileged);
+            if self.facts.apparmor_default || profile != DEFAULT_APPARMOR_PROFILE {
+                process["apparmorProfile"] = json!(profile);
+            }
         }
         Ok(process)
     }

@@ -392,10 +392,16 @@ fn a_bad_profile_or_tmpfs_option_is_refused() {
 
 #[test]
 fn apparmor_is_named_only_where_the_host_has_it() {
-    assert!(Case::new().spec()["process"].get("apparmorProfile").is_none());
-    let mut case = Case::new();
-    case.facts.apparmor = true;
-    assert_eq!(case.spec()["process"]["apparmorProfile"], "docker-default");
+    let profile = |kernel, loaded, privileged, asked: &[&str]| {
+        let mut case = Case::new().host(|host| (host.privileged, host.security_opt) = (privileged, list(asked)));
+        (case.facts.apparmor, case.facts.apparmor_default) = (kernel, loaded);
+        case.spec()["process"].get("apparmorProfile").map(|name| name.as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(profile(false, false, false, &[]), None);
+    assert_eq!(profile(true, false, false, &[]), None, "runc refuses a profile that is not loaded");
+    assert_eq!(profile(true, true, false, &[]).as_deref(), Some("docker-default"));
+    assert_eq!(profile(true, true, true, &[]).as_deref(), Some("unconfined"));
+    assert_eq!(profile(true, false, true, &["apparmor=mine"]).as_deref(), Some("mine"));
 }
 
 #[test]

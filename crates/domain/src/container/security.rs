@@ -2,6 +2,9 @@
 
 use crate::{Error, Result};
 
+/// The profile of every container that asks for none and is not privileged.
+pub const DEFAULT_APPARMOR_PROFILE: &str = "docker-default";
+
 /// What a list of `--security-opt` asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecurityOptions {
@@ -28,6 +31,13 @@ impl SecurityOptions {
             }
         }
         Ok(parsed)
+    }
+
+    /// The AppArmor profile that is in force: the one that was asked for, none for a privileged container, else the
+    /// default.
+    pub fn apparmor_profile(&self, privileged: bool) -> &str {
+        let default = if privileged { "unconfined" } else { DEFAULT_APPARMOR_PROFILE };
+        self.apparmor.as_deref().unwrap_or(default)
     }
 
     fn take(&mut self, option: &str) -> Result<()> {

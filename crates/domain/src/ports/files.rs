@@ -147,6 +147,9 @@ pub trait RootFs: Send + Sync {
 pub trait HostFacts: Send + Sync {
     /// For `/info`; partial problems become warnings.
     async fn facts(&self) -> Facts;
+    /// Loads the AppArmor profile `docker-default` unless the kernel has it. Something else may unload it at any time,
+    /// so each start asks. Only for hosts with AppArmor.
+    async fn load_apparmor_default(&self) -> Result<()>;
     /// Holds for one boot of the host.
     fn boot_id(&self) -> String;
     /// What the source of a bind mount is; `None` when absent.
@@ -200,7 +203,10 @@ pub struct Facts {
     pub cgroup_version: u32,
     pub systemd: bool,
     pub cgroup: CgroupFacts,
+    /// The kernel has AppArmor, switched on.
     pub apparmor: bool,
+    /// `docker-default` is loaded; without it no container can name it.
+    pub apparmor_default: bool,
     pub selinux: bool,
     pub ipv4_forwarding: bool,
     pub bridge_nf_iptables: bool,

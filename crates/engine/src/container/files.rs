@@ -55,7 +55,7 @@ pub(crate) async fn exec_process(
     console_size: Option<[u32; 2]>,
 ) -> Result<Bytes> {
     let settings = parts.settings.load_full();
-    let facts = parts.facts().await;
+    let facts = parts.confining_facts(&record.host_config).await;
     let exec = ExecConfig { console_size, ..exec.clone() };
     gantry_spec::exec_process(&ExecInput { record, exec: &exec, settings: &settings, facts: &facts, user })
 }
@@ -66,7 +66,7 @@ impl Owner {
         let parts = &self.parts;
         let record = &self.record;
         let settings = parts.settings.load_full();
-        let facts = parts.facts().await;
+        let facts = parts.confining_facts(&record.host_config).await;
         let user = users::of_container(parts, record).await?;
         let folder = parts.ports.files.path(&files_owner(record));
         let shared_memory = self.process_of(&record.host_config.ipc_mode)?.map(|process| process.join("root/dev/shm"));

@@ -47,7 +47,7 @@ pub(crate) fn details(parts: &Parts, snapshot: Snapshot) -> ContainerDetails {
             String::new()
         },
         networks: networks(parts, record, has_process),
-        apparmor_profile: String::new(),
+        apparmor_profile: parts.apparmor_profile(&record.host_config),
         snapshot,
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use gantry_domain::ContainerId;
 use gantry_engine::container::WaitCondition;
-use serde_json::json;
+use gantry_fakes::Fakes;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::lab::Lab;
@@ -169,4 +171,38 @@ async fn an_exit_that_cannot_be_written_keeps_its_task_until_it_can() {
     lab.fakes.calls.heal();
     lab.settle().await;
     assert!(!lab.fakes.held().contains(&format!("task {id}")));
+}
+
+fn profile(lab: &Lab, id: &ContainerId) -> Value {
+    let spec: Value = serde_json::from_slice(&lab.fakes.world().containers[id].spec).unwrap();
+    spec["process"]["apparmorProfile"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_host_has_apparmor_its_default_profile_is_loaded_before_each_start() {
+    let fakes = Fakes::new();
+    fakes.world().apparmor = Some(false);
+    let lab = Lab::on(fakes).await;
+    let id = lab.running("web", json!({})).await;
+    assert_eq!(profile(&lab, &id), "docker-default");
+    assert_eq!(lab.inspect("web").await.apparmor_profile, "docker-default");
+    let free = lab.running("free", json!({"Privileged": true})).await;
+    assert_eq!(profile(&lab, &free), "unconfined");
+    // Something on the host unloads it.
+    lab.fakes.world().apparmor = Some(false);
+    lab.running("again", json!({})).await;
+    assert_eq!(lab.fakes.world().apparmor, Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_that_cannot_be_loaded_is_told_and_stops_no_container() {
+    let fakes = Fakes::new();
+    fakes.world().apparmor = Some(false);
+    fakes.calls.fail_always("host.load_apparmor_default", gantry_domain::Error::system("no parser"));
+    let lab = Lab::on(fakes).await;
+    let id = lab.running("web", json!({})).await;
+    assert_eq!(profile(&lab, &id), Value::Null);
+    assert_eq!(lab.inspect("web").await.apparmor_profile, "");
+    let told = lab.engine.system_info().await.unwrap().warnings;
+    assert!(told.iter().any(|text| text.contains("docker-default could not be loaded")), "{told:?}");
 }

@@ -2,9 +2,9 @@
 
 use std::{io::Read as _, path::Path};
 
-use gantry_domain::{Error, Result, ports::Facts};
+use gantry_domain::{Error, Result, container::security::DEFAULT_APPARMOR_PROFILE, ports::Facts};
 
-use super::cgroup;
+use super::{apparmor, cgroup};
 
 /// Everything `/info` asks of the host. What cannot be read stays empty.
 pub(super) fn read(root: &Path, data_root: &Path) -> Facts {
@@ -26,7 +26,8 @@ pub(super) fn read(root: &Path, data_root: &Path) -> Facts {
         cgroup_version,
         cgroup,
         systemd: root.join("run/systemd/system").is_dir(),
-        apparmor: line(&root.join("sys/module/apparmor/parameters/enabled")).is_some_and(|text| text == "Y"),
+        apparmor: apparmor::enabled(root),
+        apparmor_default: apparmor::is_loaded(root, DEFAULT_APPARMOR_PROFILE),
         selinux: root.join("sys/fs/selinux/enforce").exists(),
         ipv4_forwarding: sysctl("net/ipv4/ip_forward") == "1",
         bridge_nf_iptables: sysctl("net/bridge/bridge-nf-call-iptables") == "1",
@@ -55,6 +56,8 @@ fn warnings(facts: &Facts) -> Vec<String> {
     warn(!facts.cgroup.cpu_shares, "No cpu shares support");
     warn(!facts.cgroup.cpuset, "No cpuset support");
     warn(!facts.cgroup.pids_limit, "No pids limit support");
+    let unconfined = facts.apparmor && !facts.apparmor_default;
+    warn(unconfined, "AppArmor is on but its profile docker-default is not loaded: containers run without it");
     warn(!facts.ipv4_forwarding, "IPv4 forwarding is disabled");
     warnings
 }
