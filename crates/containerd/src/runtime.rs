@@ -137,7 +137,8 @@ impl Runtime for ContainerdRuntime {
         self.signal(id, exec, signal, all).await
     }
     async fn wait(&self, id: &ContainerId, exec: Option<&ExecId>) -> Result<Exit> {
-        task::wait(&self.client, id, exec).await
+        let exit = task::wait(&self.client, id, exec).await?;
+        Ok(if exec.is_none() { self.with_memory(id, exit).await } else { exit })
     }
     async fn delete_task(&self, id: &ContainerId, exec: Option<&ExecId>) -> Result<Option<Exit>> {
         match exec {
@@ -152,7 +153,13 @@ impl Runtime for ContainerdRuntime {
         self.find_task(id).await
     }
     async fn tasks(&self) -> Result<Vec<TaskInfo>> {
-        self.list_tasks().await
+        let mut tasks = self.list_tasks().await?;
+        for task in &mut tasks {
+            if let Some(exit) = task.exit {
+                task.exit = Some(self.with_memory(&task.id, exit).await);
+            }
+        }
+        Ok(tasks)
     }
     async fn pids(&self, id: &ContainerId) -> Result<Vec<TaskPid>> {
         self.list_pids(id).await

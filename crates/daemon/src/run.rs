@@ -165,6 +165,7 @@ impl Daemon {
         match config::reload(&self.config, &self.line, &self.environment) {
             Ok(reloaded) => {
                 self.log.set_level(reloaded.config.log_level);
+                self.parts.reload(&reloaded.config);
                 tracing::info!(
                     changed = reloaded.changed.join(","),
                     new_containers = reloaded.for_new_containers.join(","),
@@ -176,7 +177,6 @@ impl Daemon {
                 for note in reloaded.config.notes.iter().filter(|note| !self.config.notes.contains(note)) {
                     tracing::warn!("{note}");
                 }
-                self.parts.reload(&reloaded.config);
                 self.config = reloaded.config;
             }
             Err(error) => tracing::error!(error, "configuration was not read again, nothing has changed"),

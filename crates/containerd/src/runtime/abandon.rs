@@ -7,7 +7,7 @@ use std::{
 };
 
 use containerd_client::services::v1::DeleteTaskRequest;
-use gantry_domain::{ContainerId, Error, Result};
+use gantry_domain::{ContainerId, Error, Result, container::Exit};
 use rustix::{
     mount::UnmountFlags,
     process::{Pid, Signal},
@@ -23,6 +23,8 @@ const DEATH: Duration = Duration::from_secs(3);
 /// How long containerd may take to clean up after the dead shim, before that is done here.
 const CLEANING: Duration = Duration::from_secs(6);
 const CALL: Duration = Duration::from_secs(2);
+/// By SIGKILL.
+const KILLED: u32 = 137;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What of the bundle's spec is needed here.
@@ -53,6 +55,19 @@ impl ContainerdRuntime {
             return Err(Error::system(format!("processes of container {id} do not end after SIGKILL")));
         }
         forgotten
+    }
+
+    /// Completes what containerd tells of the end of a container's first process: its word that the memory ran out is
+    /// an event of its own, which may come later or never. Asked while the cgroup is there, before the task is deleted.
+    pub(super) async fn with_memory(&self, id: &ContainerId, exit: Exit) -> Exit {
+        if exit.code != KILLED {
+            return exit;
+        }
+        let (id, bundle) = (id.clone(), bundle(&self.folders.state, id));
+        let asked = tokio::task::spawn_blocking(move || {
+            cgroup::ran_out_of_memory(&cgroup::of(&id, None, cgroups_path(&bundle).as_deref()))
+        });
+        Exit { oom_killed: exit.oom_killed || asked.await.unwrap_or_default(), ..exit }
     }
 
     /// Waits until containerd no longer knows the task. It notices the death of the shim by itself; asking it to

@@ -15,8 +15,9 @@ pub fn of(id: &ContainerId, init: Option<Pid>, cgroups_path: Option<&str>) -> Ve
     let mut found = Vec::new();
     for mount in mounts() {
         let by_process = memberships.iter().find(|(controllers, _)| mount.carries(controllers)).map(|(_, path)| path);
-        for path in by_process.map(String::as_str).into_iter().chain(cgroups_path) {
-            let folder = mount.point.join(path.trim_start_matches('/'));
+        let paths = by_process.map(PathBuf::from).into_iter().chain(cgroups_path.map(folder));
+        for path in paths {
+            let folder = mount.point.join(path.strip_prefix("/").unwrap_or(&path));
             let ours = folder.file_name().is_some_and(|name| name.to_string_lossy().contains(id.as_str()));
             if ours && folder.is_dir() && !found.contains(&folder) {
                 found.push(folder);
@@ -24,6 +25,28 @@ pub fn of(id: &ContainerId, init: Option<Pid>, cgroups_path: Option<&str>) -> Ve
         }
     }
     found
+}
+
+/// Whether the kernel killed a process in one of these for want of memory, by the count that a cgroup keeps.
+pub fn ran_out_of_memory(folders: &[PathBuf]) -> bool {
+    let files = folders.iter().flat_map(|folder| ["memory.events", "memory.oom_control"].map(|file| folder.join(file)));
+    files.filter_map(|file| fs::read_to_string(file).ok()).any(|text| oom_kills(&text) > 0)
+}
+
+fn oom_kills(text: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Where runc puts the `cgroupsPath` of a spec: `/gantry/<id>` as it is, systemd's `a-b.slice:gantry:<id>` as
+/// `a.slice/a-b.slice/gantry-<id>.scope`.
+fn folder(cgroups_path: &str) -> PathBuf {
+    let mut fields = cgroups_path.splitn(3, ':');
+    let (Some(slice), Some(prefix), Some(name)) = (fields.next(), fields.next(), fields.next()) else {
+        return PathBuf::from(cgroups_path);
+    };
+    let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    let parents = stem.match_indices('-').map(|(at, _)| format!("{}.slice", &stem[..at]));
+    parents.chain([slice.to_owned(), format!("{prefix}-{name}.scope")]).collect()
 }
 
 /// Whether the process is in a cgroup of this container; a process id that was given anew is not.
@@ -139,6 +162,20 @@ mod tests {
         assert!(v1.carries("cpu,cpuacct") && !v1.carries("pids") && !v1.carries(""));
         let v2 = mount("36 35 0:31 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup rw,nsdelegate").unwrap();
         assert!(v2.carries("") && !v2.carries("pids"));
+    }
+
+    #[test]
+    fn a_cgroup_is_where_runc_put_it() {
+        assert_eq!(folder("/gantry/abc"), Path::new("/gantry/abc"));
+        assert_eq!(folder("system.slice:gantry:abc"), Path::new("system.slice/gantry-abc.scope"));
+        assert_eq!(folder("a-b-c.slice:gantry:x"), Path::new("a.slice/a-b.slice/a-b-c.slice/gantry-x.scope"));
+    }
+
+    #[test]
+    fn kills_for_want_of_memory_are_counted_on_v1_and_v2() {
+        assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), 2);
+        assert_eq!(oom_kills("low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n"), 1);
+        assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"), 0);
     }
 
     #[test]

@@ -61,12 +61,12 @@ impl Owner {
 
     /// Works off an exit; a second word of the same one is ignored.
     pub(crate) async fn exited(&mut self, number: u64, mut exit: Exit) -> Result<()> {
-        let oom = self.out_of_memory;
-        let Some(run) = self.record.run.as_mut() else { return Ok(()) };
-        if run.number != number || run.exit.is_some() {
+        let Some(run) = self.record.run.as_mut().filter(|run| run.number == number && run.exit.is_none()) else {
             return Ok(());
-        }
-        exit.oom_killed |= oom;
+        };
+        let told = self.out_of_memory;
+        self.out_of_memory |= exit.oom_killed;
+        exit.oom_killed = self.out_of_memory;
         run.exit = Some(exit);
         run.paused = false;
         let ran_for = run.started.0.map_or(Duration::ZERO, |started| between(started, exit.at));
@@ -80,6 +80,9 @@ impl Owner {
         }
         self.publish();
         let attributes = [("exitCode", exit.code.to_string()), ("execDuration", ran_for.as_secs().to_string())];
+        if exit.oom_killed && !told {
+            self.event_at("oom", &[], exit.at);
+        }
         self.event_at("die", &attributes, exit.at);
         self.parts.execs.container_exited(&self.record.id);
         self.advance(|now| {

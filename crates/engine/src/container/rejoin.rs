@@ -136,8 +136,10 @@ impl Owner {
 
     /// The kernel killed a process of the container for want of memory.
     pub(crate) async fn out_of_memory(&mut self) -> Result<()> {
-        self.out_of_memory = true;
-        self.event("oom", &[]);
+        // Of a run that is over the exit has said it already.
+        if !std::mem::replace(&mut self.out_of_memory, true) || self.status.has_process() {
+            self.event("oom", &[]);
+        }
         Ok(())
     }
 }

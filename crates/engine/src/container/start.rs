@@ -17,6 +17,7 @@ use gantry_domain::{
     ports::{StdioPaths, TaskSetup},
 };
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
 
 use super::{Outcome, owner::Owner};
 use crate::{
@@ -99,7 +100,8 @@ impl Owner {
         self.join_pending().await?;
         let pid = self.create_task(paths).await?;
         within(TASK_LIMIT, "starting the task", self.parts.ports.runtime.start_task(&self.record.id)).await?;
-        self.running(pid);
+        // A start that was answered has happened, also after a power cut.
+        let _ = self.running(pid).await;
         Ok(())
     }
 
@@ -164,7 +166,7 @@ impl Owner {
     }
 
     /// The process runs: make it known.
-    fn running(&mut self, pid: u32) {
+    fn running(&mut self, pid: u32) -> JoinHandle<()> {
         let started = Timestamp::now();
         self.record.runs += 1;
         if let Some(run) = self.record.run.as_mut() {
@@ -183,16 +185,18 @@ impl Owner {
         self.supervise();
         self.network_events("connect");
         self.event("start", &[]);
-        self.save_later();
+        self.save_later()
     }
 
     /// Writes the record without making the client wait: what it adds can be read back from containerd.
-    pub(crate) fn save_later(&mut self) {
+    ///
+    /// Ends with its one write; who has promised something waits for it.
+    pub(crate) fn save_later(&mut self) -> JoinHandle<()> {
         self.record.generation += 1;
         let write = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
         let store = self.parts.ports.store.clone();
         let id = self.record.id.clone();
-        // Ends with its one write; an older generation never replaces a newer one.
+        // An older generation never replaces a newer one.
         tokio::spawn(async move {
             // A conflict is a newer generation that was faster, as of a container that ended at once.
             if let Err(error) = store.commit(write).await
@@ -200,7 +204,7 @@ impl Owner {
             {
                 tracing::warn!(container = %id, %error, "the start could not be recorded");
             }
-        });
+        })
     }
 
     /// Undoes a start and records it as dockerd does: exit code 126, 127 or 128, `State.Error`.

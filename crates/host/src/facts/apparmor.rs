@@ -77,6 +77,7 @@ fn profile(root: &Path, engine: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// A host as it is recorded in `/sys` and `/etc`.
