@@ -56,7 +56,9 @@ pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: Plain
     let mut reader = TarReader::new(Metered { stream, hash: wanted.then(Sha256::new), meter: Meter::new(limits) });
     let mut layer = Layer::new(root);
     while let Some(member) = reader.next_member()? {
-        reader.source_mut().meter.entry()?;
+        let meter = &mut reader.source_mut().meter;
+        meter.entry()?;
+        meter.holes(member.sparse.as_ref().map_or(0, Sparse::holes))?;
         layer.apply(&member, &mut reader).map_err(|error| located(&member, error))?;
     }
     layer.finish()?;

@@ -3,6 +3,7 @@
 
 pub mod chunks;
 pub mod compression;
+pub mod content;
 pub mod extract;
 pub mod limits;
 pub mod merge;

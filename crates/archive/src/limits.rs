@@ -31,12 +31,14 @@ impl Default for Limits {
 pub struct Meter {
     limits: Limits,
     bytes: u64,
+    /// Without the holes of sparse files.
+    stored: u64,
     entries: u64,
 }
 
 impl Meter {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, bytes: 0, entries: 0 }
+        Self { limits, bytes: 0, stored: 0, entries: 0 }
     }
 
     pub fn entry(&mut self) -> Result<()> {
@@ -47,14 +49,26 @@ impl Meter {
         Ok(())
     }
 
-    /// `unpacked` bytes more; `packed` is the whole that was taken from the compressed stream.
-    pub fn bytes(&mut self, unpacked: u64, packed: u64) -> Result<()> {
-        self.bytes = self.bytes.saturating_add(unpacked);
+    /// Bytes of a sparse file that the archive does not hold. They have no part in the ratio: they cost no room, but who
+    /// reads the file pays for them.
+    pub fn holes(&mut self, bytes: u64) -> Result<()> {
+        self.bytes_within(bytes)
+    }
+
+    fn bytes_within(&mut self, bytes: u64) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > self.limits.bytes {
             return Err(Error::invalid(format!("archive unpacks to more than {} bytes", self.limits.bytes)));
         }
+        Ok(())
+    }
+
+    /// `unpacked` bytes more; `packed` is the whole that was taken from the compressed stream.
+    pub fn bytes(&mut self, unpacked: u64, packed: u64) -> Result<()> {
+        self.bytes_within(unpacked)?;
+        self.stored = self.stored.saturating_add(unpacked);
         let allowed = packed.saturating_mul(self.limits.ratio).max(self.limits.ratio_floor);
-        if self.bytes > allowed {
+        if self.stored > allowed {
             return Err(Error::invalid(format!(
                 "archive unpacks to more than {} times its compressed size",
                 self.limits.ratio
@@ -78,6 +92,10 @@ mod tests {
         assert!(meter.entry().unwrap_err().message().contains("more than 2 entries"));
         meter.bytes(100, 1).unwrap();
         assert!(meter.bytes(1, 1).unwrap_err().message().contains("3 times"));
+        let mut meter = Meter::new(limits);
+        meter.holes(1000).unwrap();
+        meter.bytes(0, 1).unwrap();
+        assert!(meter.holes(1).unwrap_err().message().contains("more than 1000 bytes"), "holes count too");
         let mut meter = Meter::new(limits);
         assert!(meter.bytes(1001, 1000).unwrap_err().message().contains("more than 1000 bytes"));
     }

@@ -53,6 +53,13 @@ pub struct Sparse {
     pub map: Vec<(u64, u64)>,
 }
 
+impl Sparse {
+    /// Bytes that the archive does not hold.
+    pub fn holes(&self) -> u64 {
+        self.real_size.saturating_sub(self.map.iter().map(|(_, length)| length).sum())
+    }
+}
+
 pub struct TarReader<C> {
     source: C,
     buffer: Bytes,

@@ -31,7 +31,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::blocking::blocking;
+use crate::{blocking::blocking, volumes::filling::Filling};
 use mounted::Access;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -185,7 +185,7 @@ impl RootFs for RootFileSystems {
         let (root, path, volume) = (root.clone(), path.to_owned(), volume.to_owned());
         blocking(move || {
             // Opened here: in the mount namespace of the root it may be another folder.
-            let Some(filling) = copy::Filling::begin(&volume)? else { return Ok(()) };
+            let Some(filling) = Filling::begin(&volume)? else { return Ok(()) };
             let target = filling.target()?;
             let copied = with_root(&root, Access::Read, |fd| {
                 match resolve(fd, Path::new(&path), OFlags::RDONLY | OFlags::DIRECTORY) {

@@ -1,5 +1,6 @@
 //! Volumes of the driver `local`: `<data root>/volumes/<name>/_data`, with a copy of the record beside it.
 
+pub(crate) mod filling;
 mod mounting;
 mod usage;
 
@@ -8,12 +9,10 @@ use std::{
     io::Write as _,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use async_trait::async_trait;
 use gantry_domain::{ContainerId, Error, Result, ports::Volumes, volume::VolumeRecord};
-use parking_lot::Mutex;
 
 use crate::blocking::blocking;
 
@@ -24,13 +23,11 @@ const USERS: &str = "users";
 #[derive(Debug, Clone)]
 pub struct LocalVolumes {
     root: PathBuf,
-    /// Mounting and its counting are one step. Short: but for a network file system that does not answer.
-    mounts: Arc<Mutex<()>>,
 }
 
 impl LocalVolumes {
     pub fn new(data_root: &Path) -> Self {
-        Self { root: data_root.join("volumes"), mounts: Arc::default() }
+        Self { root: data_root.join("volumes") }
     }
 
     /// The volume's own folder. Names are checked here once more: they become paths.
@@ -128,11 +125,15 @@ impl Volumes for LocalVolumes {
     }
 
     async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
-        let Some(options) = mounting::Options::of(volume)? else { return Ok(()) };
-        let (folder, user, lock) = (self.folder(&volume.name)?, user.clone(), Arc::clone(&self.mounts));
+        let options = mounting::Options::of(volume)?;
+        let (folder, user, name) = (self.folder(&volume.name)?, user.clone(), volume.name.clone());
         blocking(move || {
-            let _one_at_a_time = lock.lock();
-            mounting::mount_for(&folder.join(DATA), &folder.join(USERS), &options, user.as_str())
+            let failed = |error| failed("mount", &name, error);
+            let _turn = filling::turn(&folder).map_err(failed)?;
+            if let Some(options) = options {
+                mounting::mount_for(&folder.join(DATA), &folder.join(USERS), &options, user.as_str())?;
+            }
+            filling::undo_half(&folder).map_err(failed)
         })
         .await
     }
@@ -141,12 +142,14 @@ impl Volumes for LocalVolumes {
         if mounting::Options::of(volume)?.is_none() {
             return Ok(());
         }
-        let (folder, user, lock) = (self.folder(&volume.name)?, user.clone(), Arc::clone(&self.mounts));
-        let name = volume.name.clone();
+        let (folder, user, name) = (self.folder(&volume.name)?, user.clone(), volume.name.clone());
         blocking(move || {
-            let _one_at_a_time = lock.lock();
-            mounting::unmount_for(&folder.join(DATA), &folder.join(USERS), user.as_str())
-                .map_err(|error| failed("unmount", &name, error))
+            let unmounted = match filling::turn(&folder) {
+                Ok(_turn) => mounting::unmount_for(&folder.join(DATA), &folder.join(USERS), user.as_str()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            };
+            unmounted.map_err(|error| failed("unmount", &name, error))
         })
         .await
     }

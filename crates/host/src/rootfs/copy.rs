@@ -11,12 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gantry_domain::Result;
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-        fstat, lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
-        utimensat,
+        AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fstat,
+        lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
     },
     io::Errno,
 };
@@ -24,54 +22,6 @@ use rustix::{
 /// Each level holds two descriptors.
 const DEEPEST: usize = 256;
 const NOFOLLOW: AtFlags = AtFlags::SYMLINK_NOFOLLOW;
-
-/// A volume while it is filled. A mark beside its data tells a later attempt that what is in it is half a copy.
-pub struct Filling {
-    volume: PathBuf,
-    mark: Option<PathBuf>,
-}
-
-impl Filling {
-    /// `None`: the volume has content of its own.
-    pub fn begin(volume: &Path) -> Result<Option<Self>> {
-        // Only beside a volume of ours.
-        let mark = volume.parent().filter(|f| f.join(crate::volumes::RECORD).exists()).map(|f| f.join("filling"));
-        let filling = Self { volume: volume.to_owned(), mark };
-        if filling.mark.as_ref().is_some_and(|mark| mark.exists()) {
-            filling.empty()?;
-        } else if fs::read_dir(volume)?.next().is_some() {
-            return Ok(None);
-        }
-        if let Some(mark) = &filling.mark {
-            fs::write(mark, "")?;
-        }
-        Ok(Some(filling))
-    }
-
-    pub fn target(&self) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(openat(CWD, &self.volume, flags, Mode::empty()).map_err(io::Error::from)?)
-    }
-
-    /// Half a copy is taken away again.
-    pub fn end(self, copied: Result<()>) -> Result<()> {
-        if copied.is_err() {
-            self.empty()?;
-        }
-        if let Some(mark) = &self.mark {
-            fs::remove_file(mark)?;
-        }
-        copied
-    }
-
-    fn empty(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.volume)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
-        }
-        Ok(())
-    }
-}
 
 /// Copies what is in `source`, then its own owner, mode and times, to `target`.
 pub fn tree(source: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
@@ -153,11 +103,10 @@ impl Copy<'_> {
 
 fn content(source: &OwnedFd, target: &OwnedFd, name: &CStr) -> io::Result<()> {
     let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut from = fs::File::from(openat(source, name, read, Mode::empty())?);
+    let from = fs::File::from(openat(source, name, read, Mode::empty())?);
     let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut to = fs::File::from(openat(target, name, write, Mode::RUSR | Mode::WUSR)?);
-    io::copy(&mut from, &mut to)?;
-    Ok(())
+    let to = fs::File::from(openat(target, name, write, Mode::RUSR | Mode::WUSR)?);
+    gantry_archive::content::copy_content(&from, &to)
 }
 
 /// A path for the calls that take no descriptor of a folder; its last part is never followed.

@@ -189,6 +189,27 @@ async fn an_image_of_many_layers_is_mounted_though_its_options_exceed_a_page() {
     assert!(layers.upper().join("made").is_dir());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_creates_fill_one_volume_once() {
+    let Some(layers) = Layers::new() else { return };
+    fs::create_dir(layers.lower().join("data")).unwrap();
+    fs::write(layers.lower().join("data/image"), "").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("_data");
+    fs::create_dir(&volume).unwrap();
+    fs::write(folder.path().join(crate::volumes::RECORD), "{}").unwrap();
+    let first = Filling::begin(&volume).unwrap().unwrap();
+    let (root, at) = (layers.root(), volume.clone());
+    let second = tokio::spawn(async move { RootFileSystems.copy_up(&root, "/data", &at).await });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(!second.is_finished(), "it waits for its turn");
+    fs::write(volume.join("first"), "").unwrap();
+    first.end(Ok(())).unwrap();
+    second.await.unwrap().unwrap();
+    let names: Vec<_> = fs::read_dir(&volume).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["first"]);
+}
+
 #[tokio::test]
 async fn a_half_filled_volume_is_filled_anew() {
     let Some(layers) = Layers::new() else { return };

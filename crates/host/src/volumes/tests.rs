@@ -40,6 +40,22 @@ async fn a_volume_is_made_found_measured_and_removed() {
 }
 
 #[tokio::test]
+async fn half_a_copy_is_gone_before_a_container_uses_the_volume_and_its_own_data_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volumes, record) = (LocalVolumes::new(dir.path()), record("data", &[]));
+    let data = volumes.create(&record).await.unwrap();
+    // gantryd was killed while it filled the volume.
+    fs::write(data.with_file_name("filling"), "").unwrap();
+    fs::write(data.join("half"), "").unwrap();
+    let user = ContainerId::random();
+    volumes.mount(&record, &user).await.unwrap();
+    assert!(!data.join("half").exists());
+    fs::write(data.join("own"), "").unwrap();
+    volumes.mount(&record, &ContainerId::random()).await.unwrap();
+    assert!(filling::Filling::begin(&data).unwrap().is_none() && data.join("own").exists());
+}
+
+#[tokio::test]
 async fn a_name_never_leaves_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["..", ".", "", "a/b", "../x", "a\0"] {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, os::fd::OwnedFd, path::PathBuf};
 
+use gantry_archive::content::copy_content;
 use gantry_domain::{Digest, Error, Result};
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags},
@@ -117,9 +118,7 @@ fn find_lower(path: &[u8], lowers: &[OwnedFd]) -> Result<Option<OwnedFd>> {
 fn copy_up(from: &OwnedFd, folder: &OwnedFd, name: &std::ffi::CStr) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let to = rustix::fs::openat(folder, name, flags, Mode::RUSR).map_err(errno)?;
-    let mut reader = std::fs::File::from(from.try_clone()?);
-    let mut writer = std::fs::File::from(to.try_clone()?);
-    std::io::copy(&mut reader, &mut writer)?;
+    copy_content(&from.try_clone()?.into(), &to.try_clone()?.into())?;
     copy_attributes(from, &to)
 }
 
