@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     ffi::{CStr, CString},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
 };
 
@@ -17,10 +17,14 @@ use super::{errno, whiteout};
 
 /// Parents kept open: archives list a folder's members together, and come back to its parent.
 const OPEN_PARENTS: usize = 24;
-/// How deep a folder may be that another member replaces.
+/// How deep a folder may be that another member replaces; each level holds a descriptor meanwhile.
 const MAX_DEPTH: usize = 512;
 /// Symlinks on the way to one folder, as in the kernel.
 const MAX_LINKS: usize = 40;
+/// Components that one member's parents may be looked for in; a path has at most half as many.
+const MAX_STEPS: usize = 4096;
+/// Bytes of the names of all folders that no member describes.
+const MAX_IMPLIED: usize = 64 << 20;
 
 pub struct Tree {
     root: Rc<OwnedFd>,
@@ -28,7 +32,8 @@ pub struct Tree {
     parents: Vec<(Vec<u8>, Rc<OwnedFd>)>,
     /// Folders made for a member within them, and described by none so far.
     pub implied: BTreeSet<Vec<u8>>,
-    links: usize,
+    /// Bytes of their names.
+    implied_bytes: usize,
     /// A layer's own folder, where overlayfs's marks stand for deleted names.
     layered: bool,
 }
@@ -70,7 +75,7 @@ impl Tree {
             root: Rc::new(root),
             parents: Vec::new(),
             implied: BTreeSet::from([Vec::new()]),
-            links: 0,
+            implied_bytes: 0,
             layered: true,
         }
     }
@@ -127,7 +132,10 @@ impl Tree {
         }
         let fd = match self.resolve(path) {
             Ok(fd) => Rc::new(fd),
-            Err(Errno::NOENT | Errno::NOTDIR) => self.make_missing(path)?,
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                self.make_missing(path)?;
+                Rc::new(self.resolve(path).map_err(errno)?)
+            }
             Err(error) => return Err(errno(error)),
         };
         if self.parents.len() == OPEN_PARENTS {
@@ -137,51 +145,57 @@ impl Tree {
         Ok(fd)
     }
 
-    /// One after the other from the top: a path may have thousands of components, and the stack has no room for a call
-    /// for each.
-    fn make_missing(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        let mut missing = vec![path];
-        let mut parent = split(path).0;
-        while !parent.is_empty() && matches!(self.resolve(parent), Err(Errno::NOENT | Errno::NOTDIR)) {
-            missing.push(parent);
-            parent = split(parent).0;
+    /// Makes a folder and all on the way to it. By a list and not by calls within calls: paths and links are hostile.
+    fn make_missing(&mut self, path: &[u8]) -> Result<()> {
+        let mut wanted = vec![path.to_vec()];
+        let mut steps = 0;
+        while let Some(path) = wanted.pop() {
+            if let Some(target) = self.descend(&path, &mut steps)? {
+                if wanted.len() == MAX_LINKS {
+                    return Err(Error::invalid("too many levels of symbolic links"));
+                }
+                wanted.extend([path, target]);
+            }
         }
-        let mut made = self.root.clone();
-        for path in missing.into_iter().rev() {
-            made = self.make_implied(path)?;
-        }
-        Ok(made)
+        Ok(())
     }
 
-    /// Its parent is there.
-    fn make_implied(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        let place = self.place(path)?;
-        match kind_at(&place.folder, &place.name)? {
-            Some(FileType::Symlink) => return self.make_target(&place),
-            Some(FileType::Directory) | None => {}
-            Some(_) if self.hides(&place)? => {}
-            Some(_) => return Err(Error::invalid("a parent is not a folder")),
+    /// Goes down to a folder and makes what is not there; stops at a dangling symlink, whose target must be made first.
+    fn descend(&mut self, path: &[u8], steps: &mut usize) -> Result<Option<Vec<u8>>> {
+        let mut folder = self.root.clone();
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends.filter(|end| *end > 0) {
+            *steps += 1;
+            if *steps > MAX_STEPS {
+                return Err(Error::invalid("the way to an archive member is too long"));
+            }
+            let place = Place { folder, name: c_string(split(&path[..end]).1)?, path: path[..end].to_vec() };
+            folder = match kind_at(&place.folder, &place.name)? {
+                Some(FileType::Symlink) => match self.resolve(&place.path) {
+                    Ok(fd) => Rc::new(fd),
+                    Err(Errno::NOENT | Errno::NOTDIR) => return link_target(&place).map(Some),
+                    Err(error) => return Err(errno(error)),
+                },
+                Some(FileType::Directory) => Rc::new(pass_through(&place)?),
+                Some(_) if !self.hides(&place)? => return Err(Error::invalid("a parent is not a folder")),
+                Some(_) | None => {
+                    self.make_implied(&place)?;
+                    Rc::new(pass_through(&place)?)
+                }
+            };
         }
-        self.make_folder(&place)?;
+        Ok(None)
+    }
+
+    fn make_implied(&mut self, place: &Place) -> Result<()> {
+        self.implied_bytes += place.path.len();
+        if self.implied_bytes > MAX_IMPLIED {
+            return Err(Error::invalid("archive implies too many folders"));
+        }
+        self.make_folder(place)?;
         rustix::fs::chmodat(&place.folder, &place.name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(errno)?;
-        self.implied.insert(path.to_vec());
-        self.resolve(path).map(Rc::new).map_err(errno)
-    }
-
-    /// The folder that a dangling symlink stands for (`var/run` → `/run`), as a process in the root would make it.
-    fn make_target(&mut self, link: &Place) -> Result<Rc<OwnedFd>> {
-        if self.links == MAX_LINKS {
-            return Err(Error::invalid("too many levels of symbolic links"));
-        }
-        let to = rustix::fs::readlinkat(&link.folder, &link.name, Vec::new()).map_err(errno)?;
-        let (parent, _) = split(&link.path);
-        let from = if to.to_bytes().starts_with(b"/") { &b""[..] } else { parent };
-        let target = clamp(&[from, b"/", to.to_bytes()].concat())?;
-        self.links += 1;
-        let made = self.folder(&target);
-        self.links -= 1;
-        made?;
-        self.resolve(&link.path).map(Rc::new).map_err(errno)
+        self.implied.insert(place.path.clone());
+        Ok(())
     }
 
     /// An empty folder, private until its attributes are set; one that is there stays.
@@ -278,26 +292,57 @@ pub fn kind_at(folder: &OwnedFd, name: &CStr) -> Result<Option<FileType>> {
     }
 }
 
-/// Removes what is under the name, a folder with all that is in it; follows nothing.
-pub fn remove_all(folder: &impl AsFd, name: &CStr) -> Result<()> {
-    remove_below(folder, name, 0)
+/// The folder that a dangling symlink stands for (`var/run` → `/run`), as a process in the root would make it.
+fn link_target(link: &Place) -> Result<Vec<u8>> {
+    let to = rustix::fs::readlinkat(&link.folder, &link.name, Vec::new()).map_err(errno)?;
+    let (parent, _) = split(&link.path);
+    let from = if to.to_bytes().starts_with(b"/") { &b""[..] } else { parent };
+    clamp(&[from, b"/", to.to_bytes()].concat())
 }
 
-fn remove_below(folder: &impl AsFd, name: &CStr, depth: usize) -> Result<()> {
+/// The folder under a name, only to look further from.
+fn pass_through(place: &Place) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty()).map_err(errno)
+}
+
+/// Removes what is under the name, a folder with all that is in it; follows nothing.
+pub fn remove_all(folder: &impl AsFd, name: &CStr) -> Result<()> {
+    let mut open = Vec::from_iter(unlink(folder.as_fd(), name)?.map(|dir| (name.to_owned(), dir)));
+    while let Some((_, dir)) = open.last_mut() {
+        let Some(entry) = dir.next() else {
+            let Some((emptied, _)) = open.pop() else { break };
+            let parent = match open.last() {
+                Some((_, dir)) => dir.fd().map_err(errno)?,
+                None => folder.as_fd(),
+            };
+            rustix::fs::unlinkat(parent, &emptied, AtFlags::REMOVEDIR).map_err(errno)?;
+            continue;
+        };
+        let entry = entry.map_err(errno)?;
+        if entry.file_name() == c"." || entry.file_name() == c".." {
+            continue;
+        }
+        if let Some(inner) = unlink(dir.fd().map_err(errno)?, entry.file_name())? {
+            if open.len() == MAX_DEPTH {
+                return Err(Error::invalid("folders are nested too deeply"));
+            }
+            open.push((entry.file_name().to_owned(), inner));
+        }
+    }
+    Ok(())
+}
+
+/// Removes a name; a folder is opened instead, to be emptied first.
+fn unlink(folder: BorrowedFd<'_>, name: &CStr) -> Result<Option<Dir>> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) if depth < MAX_DEPTH => {}
+        Ok(()) | Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(errno(error)),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let inner = rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(errno)?;
-    for entry in Dir::read_from(&inner).map_err(errno)? {
-        let entry = entry.map_err(errno)?;
-        if entry.file_name() != c"." && entry.file_name() != c".." {
-            remove_below(&inner, entry.file_name(), depth + 1)?;
-        }
-    }
-    rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR).map_err(errno)
+    Dir::new(inner).map(Some).map_err(errno)
 }
 
 /// Folder and last component.

@@ -54,6 +54,27 @@ async fn link_tricks_change_nothing_outside_the_layer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn links_to_deep_folders_are_an_error_and_not_the_end_of_gantryd() {
+    if !able() {
+        return;
+    }
+    let bench = Bench::new().await;
+    let deep = "a/".repeat(1_000);
+    let mut layer = Tar::default();
+    for at in 0..30 {
+        let to = format!("s{}/{deep}", at + 1);
+        layer = layer.pax(&[("linkpath", to.as_bytes())]).symlink(&format!("s{at}"), "x");
+    }
+    let path = format!("s0/{deep}f");
+    let layer = layer.pax(&[("path", path.as_bytes())]).file("f", b"");
+    let error = bench.load(docker_archive(&["deep:1"], &[layer.done()])).await.err().expect("it is refused");
+    assert!(error.message().contains("too long"), "{error}");
+    let layer = Tar::default().pax(&[("path", format!("{deep}f").as_bytes())]).file("f", b"").done();
+    bench.load(docker_archive(&["deep:2"], &[layer])).await.expect("depth alone is no offence");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_load_is_the_clients_fault_and_leaves_nothing() {
     if !able() {
         return;
