@@ -1,5 +1,7 @@
 //! Query parameters and form bodies with Docker's ideas of booleans, numbers and times.
 
+use std::collections::HashMap;
+
 use axum::extract::{FromRequest, Request};
 use gantry_domain::{Error, filter::Filters, platform::Platform};
 use http::{Method, header};
@@ -17,6 +19,9 @@ use crate::{
     body,
     error::{ApiError, Result},
 };
+
+/// Pairs in one request. A repeated key counts each time.
+const MAX_PAIRS: usize = 10_000;
 
 /// Parameters of the query, and of a form body where there is one. Unknown ones are ignored; `bool` follows Docker's
 /// rule, `Vec` takes a repeated key, everything else the first value.
@@ -63,6 +68,9 @@ fn parse_pairs(text: &[u8], pairs: &mut Vec<(String, String)>) {
 }
 
 fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T> {
+    if pairs.len() > MAX_PAIRS {
+        return Err(ApiError::bad_request(format!("more than {MAX_PAIRS} parameters")));
+    }
     T::deserialize(Pairs(pairs)).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
@@ -166,12 +174,9 @@ type DeError = de::value::Error;
 impl<'de> Deserializer<'de> for Pairs<'de> {
     type Error = DeError;
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
-        let mut keys: Vec<(&str, Values<'de>)> = Vec::new();
+        let mut keys: HashMap<&str, Values<'de>> = HashMap::new();
         for (key, value) in self.0 {
-            match keys.iter_mut().find(|(known, _)| known == key) {
-                Some((_, values)) => values.0.push(value),
-                None => keys.push((key, Values(vec![value]))),
-            }
+            keys.entry(key).or_insert_with(|| Values(Vec::new())).0.push(value);
         }
         visitor.visit_map(MapDeserializer::new(keys.into_iter()))
     }
@@ -249,6 +254,15 @@ mod tests {
             Sample { all: true, size: Some(false), t: Some(String::new()), names: vec!["a".into(), "b/c".into()] }
         );
         assert_eq!(sample(""), Sample::default());
+    }
+
+    #[test]
+    fn a_body_of_many_keys_is_refused_and_not_searched() {
+        let body: String = (0..1_000_000).map(|i| format!("k{i}=&")).collect();
+        let mut pairs = Vec::new();
+        parse_pairs(body.as_bytes(), &mut pairs);
+        assert!(read::<Sample>(&pairs).is_err());
+        assert!(read::<Sample>(&pairs[..MAX_PAIRS]).is_ok());
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct ContainerdImages {
 
 impl ContainerdImages {
     pub fn new(client: Client) -> Self {
-        Self::with_limits(client, snapshots::OVERLAYFS, Limits::default())
+        Self::with_limits(client, gantry_domain::settings::SNAPSHOTTER, Limits::default())
     }
 
     pub fn with_limits(client: Client, snapshotter: &str, limits: Limits) -> Self {

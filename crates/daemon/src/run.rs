@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +9,6 @@ use anyhow::{Context, Result, anyhow};
 use gantry_api::Api;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +19,7 @@ use crate::{
     config::{self, Config, Environment, TlsMode},
     host_end::Host,
     limits, listen,
-    listen::{Door, Group, Inherited, Serve, Stream},
+    listen::{Door, Group, Inherited, Serve, Socket, Stream},
     lock::{self, PidFile},
     logging::{self, Log},
     service,
@@ -119,15 +117,15 @@ impl Daemon {
         let ours = assemble::left_with_netd(&exec_root);
         let others = config.hosts.iter().filter(|address| !ours(address));
         listen::check_free(others).await.map_err(|text| anyhow!(text))?;
-        let parts = tokio::select! {
-            parts = assemble::assemble(&config) => parts?,
-            reload = signals.next() => return Err(anyhow!(if reload { "SIGHUP before the start was done" } else { "ended before the start was done" })),
-        };
+        let (parts, read_again) = assembled(&config, &mut signals).await?;
         let mut daemon =
             Self { line, environment, config, log, parts, servers: JoinSet::new(), shutdown: door.shutdown.clone() };
         daemon.open(&door, &mut inherited).await?;
         service::ready();
         tracing::info!(pid = std::process::id(), "gantryd is ready");
+        if read_again {
+            daemon.reload();
+        }
         while signals.next().await {
             daemon.reload();
         }
@@ -150,7 +148,14 @@ impl Daemon {
                 None => listeners.extend(listen::bind(address, group, inherited).await.map_err(|text| anyhow!(text))?),
             }
         }
+        for listener in &listeners {
+            if let Socket::Tcp(socket) = &listener.socket {
+                let address = format!("{} (tcp://{})", listener.address, socket.local_addr()?);
+                self.config.tls.admits_tcp(&address).map_err(|text| anyhow!(text))?;
+            }
+        }
         kept.keep(&listeners).await;
+        let door = door.for_each_of(listeners.len());
         for listener in listeners {
             tracing::info!(address = %listener.address, "API listens");
             let api = Connections { api: self.parts.api.clone() };
@@ -210,6 +215,21 @@ fn door(config: &Config) -> Result<Door> {
         TlsMode::Verify(files) => Some(listen::acceptor(files).map_err(|text| anyhow!(text))?),
         TlsMode::Off | TlsMode::Unsaid | TlsMode::Anyone => None,
     };
-    let places = Arc::new(Semaphore::new(limits::connections()));
-    Ok(Door { tls, places, shutdown: CancellationToken::new() })
+    Ok(Door { tls, places: limits::connections(), shutdown: CancellationToken::new() })
+}
+
+/// The parts, and whether the configuration is to be read again: a SIGHUP before the start was done is kept for then.
+async fn assembled(config: &Config, signals: &mut Signals) -> Result<(Assembled, bool)> {
+    let assembling = assemble::assemble(config);
+    tokio::pin!(assembling);
+    let mut read_again = false;
+    loop {
+        tokio::select! {
+            parts = &mut assembling => return Ok((parts?, read_again)),
+            again = signals.next() => match again {
+                true => read_again = true,
+                false => return Err(anyhow!("ended before the start was done")),
+            },
+        }
+    }
 }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::host_config::{LogConfig, Ulimit};
 
+/// The snapshotter that holds root file systems, and what clients are told as the storage driver.
+pub const SNAPSHOTTER: &str = "overlayfs";
+
 /// What the engine's verbs read of the configuration. Names are daemon.json's where there is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {

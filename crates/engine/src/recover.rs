@@ -72,12 +72,12 @@ impl Engine {
     /// Brings the host in line with the records. Before it returns no lifecycle verb may run.
     pub async fn recover(&self, recovery: Recovery) -> Result<()> {
         let Recovery { loaded, bridge } = recovery;
-        // Before anybody asks which profile a container has.
-        self.parts.confining_facts(&HostConfig::default()).await;
         self.finish_removals(&loaded).await;
         self.adopt_volumes(&loaded).await;
         self.rebuild(&loaded).await;
         predefined::ensure(&self.parts, &bridge).await?;
+        // Facts from here on are those of a host whose forwarding is on.
+        self.parts.confining_facts(&HostConfig::default()).await;
         crate::network::recover::ensure(&self.parts).await;
         let tasks: HashMap<ContainerId, TaskInfo> =
             self.parts.ports.runtime.tasks().await?.into_iter().map(|task| (task.id.clone(), task)).collect();

@@ -98,14 +98,20 @@ impl Ports {
         self.stop_listening(container, poll);
         let name: Rc<str> = container.into();
         let ports: Vec<_> = self.held.get(container).map(|held| held.ports.clone()).unwrap_or_default();
-        let mut tokens = Vec::new();
         for (port, socket) in ports {
             let Some(ip) = targets.reached_from(port.host_ip) else { continue };
             let target = SocketAddr::from((ip, port.container_port));
-            tokens.extend(self.listen(&name, port, socket, target, poll)?);
+            match self.listen(&name, port, socket, target, poll) {
+                // Noted at once: what is half made is found again.
+                Ok(token) => self.held.entry(container.to_owned()).or_default().tokens.extend(token),
+                Err(error) => {
+                    self.stop_listening(container, poll);
+                    return Err(error);
+                }
+            }
         }
         if let Some(held) = self.held.get_mut(container) {
-            (held.targets, held.tokens) = (Some(targets), tokens);
+            held.targets = Some(targets);
         }
         Ok(())
     }

@@ -138,7 +138,7 @@ impl Link {
     fn ask(&mut self, request: &Request, sockets: &Sockets) -> io::Result<Answer> {
         let answer = match self.ask_once(request, sockets) {
             Ok(answer) => answer,
-            // It died just now: the next one hears the same request.
+            // It died just now, or it is stuck: the next one hears the same request.
             Err(_) => {
                 self.restart()?;
                 self.ask_once(request, sockets)?
@@ -174,7 +174,7 @@ impl Link {
     /// Starts a netd and hands over what the last one held.
     fn restart(&mut self) -> io::Result<()> {
         if let Some(old) = self.connection.take() {
-            old.reap();
+            old.end()?;
         }
         let connection = Connection::start(&self.program, &self.folder)?;
         self.take(connection)?;

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 const CAPACITY: usize = 8 << 20;
 /// A larger document is not kept.
 const LARGEST: usize = 256 << 10;
-/// Images whose reading is kept.
-const IMAGES: usize = 512;
+/// Bytes that all images whose reading is kept may take, as `weight` counts them.
+const IMAGES: usize = 32 << 20;
 
 #[derive(Clone, Default)]
 pub struct BlobCache(Arc<Mutex<Blobs>>);
@@ -23,6 +23,7 @@ struct Blobs {
     uses: u64,
     size: usize,
     images: HashMap<Digest, Arc<Vec<PlatformImage>>>,
+    weight: usize,
     /// Counts forgettings: what was read before one must not be kept after it.
     age: u64,
 }
@@ -75,10 +76,18 @@ impl BlobCache {
         if blobs.age != age {
             return;
         }
-        if blobs.images.len() >= IMAGES {
-            blobs.images.clear();
+        let own = weight(&images);
+        if own > IMAGES / 4 {
+            return;
         }
-        blobs.images.insert(target, images);
+        if blobs.weight + own > IMAGES {
+            blobs.images.clear();
+            blobs.weight = 0;
+        }
+        blobs.weight += own;
+        if let Some(before) = blobs.images.insert(target, images) {
+            blobs.weight -= weight(&before);
+        }
     }
 
     /// Names or blobs have changed: what is complete may not be, and what was missing may be here.
@@ -86,9 +95,15 @@ impl BlobCache {
         let mut blobs = self.0.lock();
         blobs.age += 1;
         blobs.images.clear();
+        blobs.weight = 0;
         blobs.entries.clear();
         blobs.size = 0;
     }
+}
+
+/// Bytes that an image's reading takes, roughly: the parsed form of a config is a few times its text.
+fn weight(images: &[PlatformImage]) -> usize {
+    images.iter().map(|image| 4096 + 4 * image.config_bytes.len() + 512 * image.layers.len()).sum()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use gantry_domain::{
 use super::{
     content::Content,
     documents::{self, Document, Manifest},
-    limits::{MAX_INDEX_DEPTH, MAX_INDEX_DOCUMENTS},
+    limits::{MAX_IMAGE_DOCUMENTS, MAX_INDEX_DEPTH, MAX_INDEX_DOCUMENTS},
 };
 
 /// A document that was found on the way, for labels and for saving.
@@ -25,8 +25,25 @@ pub struct Found {
     pub document: Document,
 }
 
+/// What reading one image may still cost; a small index can name many large documents.
+struct Budget(u64);
+
+impl Budget {
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        let left = self.0.checked_sub(bytes as u64);
+        self.0 = left.ok_or_else(|| {
+            Error::invalid(format!("image leads to more than {MAX_IMAGE_DOCUMENTS} bytes of documents"))
+        })?;
+        Ok(())
+    }
+}
+
 /// Every document that `target` leads to and that is here, outer ones first. Attestations are among them.
 pub async fn walk(content: &Content, target: &Descriptor) -> Result<Vec<Found>> {
+    walk_within(content, target, &mut Budget(MAX_IMAGE_DOCUMENTS)).await
+}
+
+async fn walk_within(content: &Content, target: &Descriptor, budget: &mut Budget) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let mut level = vec![target.clone()];
@@ -39,7 +56,7 @@ pub async fn walk(content: &Content, target: &Descriptor) -> Result<Vec<Found>> 
             if seen.len() > MAX_INDEX_DOCUMENTS {
                 return Err(Error::invalid(format!("index leads to more than {MAX_INDEX_DOCUMENTS} documents")));
             }
-            let Some(document) = read(content, &descriptor).await? else { continue };
+            let Some(document) = read(content, &descriptor, budget).await? else { continue };
             if let Document::Index(children) = &document {
                 next.extend(children.iter().cloned());
             }
@@ -54,7 +71,7 @@ pub async fn walk(content: &Content, target: &Descriptor) -> Result<Vec<Found>> 
 }
 
 /// `None` when the blob is not here, or is nothing that leads to an image.
-async fn read(content: &Content, descriptor: &Descriptor) -> Result<Option<Document>> {
+async fn read(content: &Content, descriptor: &Descriptor, budget: &mut Budget) -> Result<Option<Document>> {
     if !documents::is_index(&descriptor.media_type) && !documents::is_manifest(&descriptor.media_type) {
         return Ok(None);
     }
@@ -64,6 +81,7 @@ async fn read(content: &Content, descriptor: &Descriptor) -> Result<Option<Docum
         Err(error) => return Err(error),
     };
     check_size(descriptor, bytes.len())?;
+    budget.spend(bytes.len())?;
     documents::parse(&descriptor.media_type, &bytes).map(Some)
 }
 
@@ -84,12 +102,13 @@ pub async fn platforms(content: &Content, target: &Descriptor) -> Result<Arc<Vec
     }
     let age = content.cache().age();
     let mut images = Vec::new();
-    for found in walk(content, target).await? {
+    let mut budget = Budget(MAX_IMAGE_DOCUMENTS);
+    for found in walk_within(content, target, &mut budget).await? {
         let Document::Manifest(manifest) = found.document else { continue };
         if documents::is_attestation(&found.descriptor) {
             continue;
         }
-        images.extend(platform_image(content, found.descriptor, *manifest).await?);
+        images.extend(platform_image(content, found.descriptor, *manifest, &mut budget).await?);
     }
     let images = Arc::new(images);
     if !images.is_empty() && images.iter().all(|image| image.complete) {
@@ -102,6 +121,7 @@ async fn platform_image(
     content: &Content,
     descriptor: Descriptor,
     manifest: Manifest,
+    budget: &mut Budget,
 ) -> Result<Option<PlatformImage>> {
     let config_bytes = match content.read(&manifest.config.digest).await {
         Ok(bytes) => bytes,
@@ -109,6 +129,7 @@ async fn platform_image(
         Err(error) => return Err(error),
     };
     check_size(&manifest.config, config_bytes.len())?;
+    budget.spend(config_bytes.len())?;
     let known = matches!(&*manifest.config.media_type, documents::DOCKER_CONFIG | documents::OCI_CONFIG);
     let config = match documents::parse_config(&config_bytes) {
         Ok(config) => config,
@@ -167,6 +188,14 @@ fn numbered(kind: &str, descriptors: &[Descriptor]) -> BTreeMap<String, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_large_documents_are_refused_before_they_fill_the_memory() {
+        let mut budget = Budget(MAX_IMAGE_DOCUMENTS);
+        let document = 8 << 20;
+        assert!((0..4).all(|_| budget.spend(document).is_ok()));
+        assert!(budget.spend(1).is_err_and(|error| error.message().contains("bytes of documents")));
+    }
 
     #[test]
     fn an_absent_variant_fits_any() {

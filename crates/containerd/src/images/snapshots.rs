@@ -22,6 +22,7 @@ use gantry_domain::{
     Digest, Error, Result,
     id::random_hex,
     ports::{ImageView, LayerUsage, RootMount},
+    settings::SNAPSHOTTER,
 };
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
@@ -34,9 +35,6 @@ use super::{
     limits::Limits,
 };
 use crate::client;
-
-/// The snapshotter whose folders we know how to fill.
-pub const OVERLAYFS: &str = "overlayfs";
 
 /// Snapshots, seen through the content's lease.
 #[derive(Clone)]
@@ -89,7 +87,7 @@ impl Snapshots {
 
     /// Whether we fill its folders ourselves; others are filled by containerd.
     pub fn is_overlay(&self) -> bool {
-        self.name == OVERLAYFS
+        self.name == SNAPSHOTTER
     }
 
     /// Puts a snapshot under our lease and says whether it is here: from then on it stays.

@@ -65,8 +65,7 @@ impl Layout {
         self.data_root.join("containerd/containerd.log")
     }
 
-    /// Makes the folders (0711 lets containerd's state be reached, 0700 would break user namespaces) and writes the
-    /// configuration.
+    /// Makes the folders, for root and its group to pass through only, and writes the configuration.
     pub(super) fn write(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o710).create(self.run())?;
         fs::DirBuilder::new().recursive(true).mode(0o710).create(self.data_root.join("containerd"))?;

@@ -6,11 +6,20 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::Layout;
 
-/// The live containerd of this layout: named by the pid file, and running with this layout's configuration.
+/// The live containerd of this layout: named by the pid file, and running with this layout's configuration. Where the
+/// file does not lead to it (gantryd was killed before it was written, or had no room for it) all processes are looked
+/// through: a second containerd would wait for the first one's database.
 pub fn live(layout: &Layout) -> Option<Pid> {
-    let text = fs::read_to_string(layout.pid_file()).ok()?;
-    let pid = Pid::from_raw(text.trim().parse().ok()?)?;
-    runs_with(pid, &layout.config()).then_some(pid)
+    let config = layout.config();
+    let noted = fs::read_to_string(layout.pid_file()).ok().and_then(|text| number(text.trim()));
+    noted.filter(|pid| runs_with(*pid, &config)).or_else(|| {
+        let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| number(entry.ok()?.file_name().to_str()?));
+        processes.filter(|pid| runs_with(*pid, &config)).min_by_key(|pid| pid.as_raw_nonzero())
+    })
+}
+
+fn number(text: &str) -> Option<Pid> {
+    Pid::from_raw(text.parse().ok()?)
 }
 
 pub fn write(layout: &Layout, pid: u32) -> io::Result<()> {
@@ -21,8 +30,9 @@ pub fn write(layout: &Layout, pid: u32) -> io::Result<()> {
 
 /// A zombie has no command line, so it does not count as live.
 fn runs_with(pid: Pid, config: &Path) -> bool {
-    fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))
-        .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_encoded_bytes()))
+    let Ok(line) = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())) else { return false };
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    words.windows(2).any(|pair| pair == [&b"--config"[..], config.as_os_str().as_encoded_bytes()])
 }
 
 /// A descriptor that becomes readable when the process has ended.
@@ -45,4 +55,31 @@ pub async fn kill(pid: Pid) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     fd.readable().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_containerd_without_a_pid_file_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().join("data"), folder.path().join("run"));
+        fs::create_dir_all(layout.config().parent().unwrap()).unwrap();
+        assert_eq!(live(&layout), None);
+        // `sh -c` keeps the words behind its script as they are.
+        let mut command = Command::new("sh");
+        command.args(["-c", "read _", "containerd", "--config"]).arg(layout.config());
+        let mut stand_in = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_child(&stand_in);
+        assert_eq!(live(&layout), Some(pid));
+        fs::write(layout.pid_file(), "1").unwrap();
+        assert_eq!(live(&layout), Some(pid), "process 1 is another");
+        stand_in.kill().unwrap();
+        stand_in.wait().unwrap();
+        assert_eq!(live(&layout), None);
+    }
 }

@@ -47,7 +47,10 @@ async fn start(layout: &Layout) -> Result<Child> {
     layout.write().map_err(|error| Error::from(error).context("preparing containerd's folders"))?;
     let mut child = spawn(layout).map_err(|error| Error::from(error).context("failed to start containerd"))?;
     let pid = child.id().unwrap_or_default();
-    pidfile::write(layout, pid)?;
+    if let Err(error) = pidfile::write(layout, pid) {
+        let _ = child.kill().await;
+        return Err(Error::from(error).context("noting containerd's process"));
+    }
     let socket = layout.socket();
     tokio::select! {
         answered = answers(&socket, START_PATIENCE) => {

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  make FIFOs ─► open readers ─► Tasks.Exec ─► Tasks.Start ─► open stdin ─► session task: carry output, wait for the
-//!      └──────────── on failure: DeleteProcess, remove ◄──────────┘         exit, remove the FIFOs
+//!      └──────── on failure: kill, DeleteProcess, remove ◄────────┘         exit, remove the FIFOs
 //! ```
+
+use std::time::Duration;
 
 use containerd_client::services::v1::{DeleteProcessRequest, ExecProcessRequest, StartRequest};
 use gantry_domain::{
@@ -28,19 +30,36 @@ use super::{
 };
 use crate::client::{error, retry};
 
+const KILL: u32 = 9;
+/// A killed process is gone at once, but on a host that is very busy.
+const DYING: Duration = Duration::from_secs(5);
+
 impl ContainerdRuntime {
     pub(super) async fn start_exec(&self, setup: &ExecSetup) -> Result<ExecStarted> {
         let fifos = self.fifos(setup);
-        fifos.make().map_err(|error| Error::from(error).context("making the streams of an exec"))?;
-        match self.run_exec(setup, &fifos).await {
-            Ok(started) => Ok(started),
-            Err(error) => {
-                if let Err(error) = self.remove_exec(&setup.container, &setup.exec).await {
-                    tracing::warn!(exec = %setup.exec, %error, "could not undo a failed exec");
-                }
-                Err(error)
+        let made = fifos.make().map_err(|error| Error::from(error).context("making the streams of an exec"));
+        let started = match made {
+            Ok(()) => self.run_exec(setup, &fifos).await,
+            Err(error) => Err(error),
+        };
+        if started.is_err() {
+            if let Err(error) = self.undo_exec(setup).await {
+                tracing::warn!(exec = %setup.exec, %error, "could not undo a failed exec");
             }
+            fifos.remove()?;
         }
+        started
+    }
+
+    /// The process may run although its start failed for us, and is deleted only when it has ended.
+    async fn undo_exec(&self, setup: &ExecSetup) -> Result<()> {
+        let (id, exec) = (&setup.container, Some(&setup.exec));
+        let living = task::process(&self.client, id, exec).await?.is_some_and(|process| process.pid != 0);
+        if living && self.signal(id, exec, KILL, false).await.is_ok() {
+            // Without an end in time the deletion fails, and says so.
+            let _ = tokio::time::timeout(DYING, task::wait(&self.client, id, exec)).await;
+        }
+        self.remove_exec(id, &setup.exec).await.map(drop)
     }
 
     async fn run_exec(&self, setup: &ExecSetup, fifos: &Fifos) -> Result<ExecStarted> {
@@ -57,7 +76,7 @@ impl ContainerdRuntime {
         };
         self.client.tasks().exec(request).await.map_err(|status| start_error::classified(error(status)))?;
         let pid = self.start_process(setup).await?;
-        let stdin = fifo::writer(&fifos.stdin).await.map_err(|error| Error::from(error).context("opening stdin"))?;
+        let stdin = self.open_stdin(setup, &fifos.stdin).await;
         Ok(self.session(setup, fifos.clone(), pid, stdin, stdout, stderr))
     }
 
@@ -86,9 +105,16 @@ impl ContainerdRuntime {
             return Ok(ExecStarted { pid: process.pid, stdin: None, output: None });
         }
         let (stdout, stderr) = (fifo::reader(&fifos.stdout)?, fifo::reader(&fifos.stderr)?);
-        // Nobody reads the input of a process that is about to end, which is no reason to lose its output.
-        let stdin = fifo::writer(&fifos.stdin).await.unwrap_or_default();
+        let stdin = self.open_stdin(setup, &fifos.stdin).await;
         Ok(self.session(setup, fifos, process.pid, stdin, stdout, stderr))
+    }
+
+    /// Nobody reads the input of a process that is about to end, which is no reason to lose its output.
+    async fn open_stdin(&self, setup: &ExecSetup, path: &str) -> Option<Sender> {
+        fifo::writer(path).await.unwrap_or_else(|error| {
+            tracing::debug!(exec = %setup.exec, %error, "an exec takes no input");
+            None
+        })
     }
 
     fn fifos(&self, setup: &ExecSetup) -> Fifos {

@@ -38,7 +38,7 @@ impl From<&Settings> for RuntimeConfig {
             runtimes: settings.runtimes.clone(),
             default_runtime: settings.default_runtime.clone(),
             systemd_cgroup: settings.cgroup_driver == "systemd",
-            snapshotter: "overlayfs".into(),
+            snapshotter: gantry_domain::settings::SNAPSHOTTER.into(),
         }
     }
 }

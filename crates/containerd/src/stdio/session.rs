@@ -54,14 +54,21 @@ pub(super) struct Session {
 impl Session {
     /// Listens to a companion's control connection from now on.
     pub(super) fn start(inner: &Arc<Inner>, setup: StdioSetup, placed: Placed) -> Result<Arc<Self>> {
-        placed.control.set_nonblocking(true)?;
-        let socket = tokio::net::UnixStream::from_std(placed.control)?;
+        let mut child = placed.child;
+        let nonblocking = placed.control.set_nonblocking(true);
+        let socket = match nonblocking.and_then(|()| tokio::net::UnixStream::from_std(placed.control)) {
+            Ok(socket) => socket,
+            Err(error) => {
+                // Nobody would know of it; the runtime reaps it.
+                child.as_mut().map(tokio::process::Child::start_kill).transpose()?;
+                return Err(error.into());
+            }
+        };
         let (control, orders) = mpsc::unbounded_channel();
         let (report, state) = watch::channel(State::Serving);
         let leaving = Arc::new(AtomicBool::new(false));
         let conversation =
             Conversation { inner: inner.clone(), id: setup.id.clone(), report, orders, leaving: leaving.clone() };
-        let mut child = placed.child;
         inner.tasks.spawn(async move {
             conversation.run(socket).await;
             if let Some(child) = &mut child

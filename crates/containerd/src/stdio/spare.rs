@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gantry_domain::{
@@ -28,6 +28,8 @@ use super::{Placing, folder::RunFolder};
 
 /// A spare that does not answer for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A killed one is gone at once, but where the kernel is busy for it.
+const DYING: Duration = Duration::from_secs(5);
 
 pub(super) struct Spares {
     shelf: Arc<Shelf>,
@@ -129,16 +131,40 @@ enum Refused {
     Said(String),
 }
 
+/// A spare that does not take the work has ended when this returns: it might come to itself and read beside another.
 fn assign_to(
-    spare: Spare,
+    mut spare: Spare,
     assign: &Message,
     fds: &[BorrowedFd<'_>],
 ) -> std::result::Result<(UnixStream, Child, u32), Refused> {
-    frame::send(&spare.control, assign, fds).map_err(Refused::Dead)?;
-    let answer = frame::read(&mut &spare.control).map_err(Refused::Dead)?;
+    match hand_over(&spare.control, assign, fds) {
+        Ok(pid) => Ok((spare.control, spare.child, pid)),
+        Err(refused) => match end(&mut spare.child) {
+            Ok(()) => Err(refused),
+            Err(error) => Err(Refused::Said(format!("a companion that does not answer cannot be ended: {error}"))),
+        },
+    }
+}
+
+/// Kills a companion that was not placed, and waits for its end. Blocks.
+fn end(child: &mut Child) -> io::Result<()> {
+    child.start_kill()?;
+    let limit = Instant::now() + DYING;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > limit {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+fn hand_over(mut control: &UnixStream, assign: &Message, fds: &[BorrowedFd<'_>]) -> std::result::Result<u32, Refused> {
+    frame::send(control, assign, fds).map_err(Refused::Dead)?;
+    let answer = frame::read(&mut control).map_err(Refused::Dead)?;
     let (_, data) = answer.ok_or_else(|| Refused::Dead(io::ErrorKind::UnexpectedEof.into()))?;
     match frame::message(&data).map_err(Refused::Dead)? {
-        Message::Ready { pid, .. } => Ok((spare.control, spare.child, pid)),
+        Message::Ready { pid, .. } => Ok(pid),
         Message::Failed { message } => Err(Refused::Said(message)),
         _ => Err(Refused::Dead(io::ErrorKind::InvalidData.into())),
     }
@@ -168,5 +194,22 @@ fn assignment(setup: &StdioSetup, folder: &RunFolder, successor: bool) -> Assign
             attrs: file.attrs.clone(),
         }),
         successor,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_spare_that_does_not_answer_has_ended_before_another_is_asked() {
+        let (control, _theirs) = UnixStream::pair().unwrap();
+        control.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id().unwrap();
+        let refused = assign_to(Spare { control, child }, &Message::TaskExited, &[]);
+        assert!(matches!(refused, Err(Refused::Dead(_))));
+        assert!(!PathBuf::from(format!("/proc/{pid}")).exists());
     }
 }

@@ -67,7 +67,7 @@ async fn links_to_deep_folders_are_an_error_and_not_the_end_of_gantryd() {
     }
     let path = format!("s0/{deep}f");
     let layer = layer.pax(&[("path", path.as_bytes())]).file("f", b"");
-    let error = bench.load(docker_archive(&["deep:1"], &[layer.done()])).await.err().expect("it is refused");
+    let error = bench.load(docker_archive(&["deep:1"], &[layer.done()])).await.expect_err("it is refused");
     assert!(error.message().contains("too long"), "{error}");
     let layer = Tar::default().pax(&[("path", format!("{deep}f").as_bytes())]).file("f", b"").done();
     bench.load(docker_archive(&["deep:2"], &[layer])).await.expect("depth alone is no offence");

@@ -4,9 +4,13 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::{fd::AsFd, unix::fs::FileTypeExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use gantry_network::KernelNetwork;
@@ -15,7 +19,7 @@ use crate::listen::{Address, Listener, Socket, adopt};
 
 pub struct KeptSockets {
     network: Arc<KernelNetwork>,
-    /// Which addresses were left with netd, one a line.
+    /// Which addresses were left with netd, one a line, and the file that leads to each.
     list: PathBuf,
 }
 
@@ -26,7 +30,7 @@ impl KeptSockets {
 
     /// The socket that an earlier gantryd left for this address, where it still leads to us.
     pub async fn take(&self, address: &Address) -> Option<Listener> {
-        if !leads_to_a_socket(address) {
+        if !left(&self.list, address) {
             return None;
         }
         match self.network.kept_socket(&name(address)).await {
@@ -55,7 +59,7 @@ impl KeptSockets {
             };
             match left {
                 Ok(()) => {
-                    kept.insert(name(&listener.address));
+                    kept.insert((name(&listener.address), leads_to(&listener.address).unwrap_or_default()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, address = %listener.address, "this socket ends with gantryd");
@@ -63,12 +67,13 @@ impl KeptSockets {
             }
         }
         let before = fs::read_to_string(&self.list).unwrap_or_default();
-        for name in before.lines().filter(|name| !kept.contains(*name)) {
+        let before = before.lines().map(|line| line.split('\t').next().unwrap_or(line));
+        for name in before.filter(|name| !kept.iter().any(|(kept, _)| kept == name)) {
             if let Err(error) = self.network.forget_socket(name).await {
                 tracing::warn!(%error, name, "gantry-netd still listens for an address that is no longer served");
             }
         }
-        let list: String = kept.iter().map(|name| format!("{name}\n")).collect();
+        let list: String = kept.iter().map(|(name, file)| format!("{name}\t{file}\n")).collect();
         if let Err(error) = fs::write(&self.list, list) {
             tracing::warn!(%error, "the list of kept sockets");
         }
@@ -77,8 +82,14 @@ impl KeptSockets {
 
 /// Whether an earlier gantryd left an address's socket with netd: then it is ours that answers there, or will.
 pub fn left_with_netd(exec_root: &Path) -> impl Fn(&Address) -> bool {
-    let names = fs::read_to_string(list(exec_root)).unwrap_or_default();
-    move |address| names.lines().any(|left| left == name(address))
+    let list = list(exec_root);
+    move |address| left(&list, address)
+}
+
+fn left(list: &Path, address: &Address) -> bool {
+    let Some(file) = leads_to(address) else { return false };
+    let line = format!("{}\t{file}", name(address));
+    fs::read_to_string(list).is_ok_and(|list| list.lines().any(|left| left == line))
 }
 
 fn list(exec_root: &Path) -> PathBuf {
@@ -89,11 +100,40 @@ fn name(address: &Address) -> String {
     format!("api {address}")
 }
 
-/// A unix socket whose file is gone can no longer be reached by anyone.
-fn leads_to_a_socket(address: &Address) -> bool {
+/// What one gets to by the address: a socket's own file. Another engine may have put its own in that place meanwhile,
+/// and behind a file that is gone nobody is reached.
+fn leads_to(address: &Address) -> Option<String> {
     match address {
-        Address::Unix(path) => fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()),
-        Address::Tcp { .. } => true,
-        Address::Fd(_) => false,
+        Address::Unix(path) => {
+            let file = fs::symlink_metadata(path).ok().filter(|file| file.file_type().is_socket())?;
+            // With its birth, for a number may be given anew at once.
+            let born = file.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            Some(format!("{}:{}:{}", file.dev(), file.ino(), born.as_nanos()))
+        }
+        Address::Tcp { .. } => Some(String::new()),
+        Address::Fd(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_another_engine_bound_is_not_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("docker.sock");
+        let address = Address::Unix(path.clone());
+        let bind = || UnixListener::bind(&path).expect("free");
+        let _ours = bind();
+        let line = format!("{}\t{}\n", name(&address), leads_to(&address).expect("a socket"));
+        fs::write(list(folder.path()), line).expect("written");
+        assert!(left_with_netd(folder.path())(&address));
+        fs::remove_file(&path).expect("removed");
+        assert!(!left_with_netd(folder.path())(&address), "nothing leads to it");
+        let _theirs = bind();
+        assert!(!left_with_netd(folder.path())(&address), "the file is another's");
     }
 }

@@ -5,9 +5,6 @@ use crate::{
     options::{Effect, ROWS, value},
 };
 
-const MIN_API: (u32, u32) = (1, 24);
-const MAX_API: (u32, u32) = (1, 51);
-
 /// Options that ask for what gantryd cannot do, and that would be dangerous to ignore.
 pub fn refusals(values: &Values) -> Result<(), String> {
     for row in ROWS {
@@ -78,11 +75,12 @@ pub fn min_api_version(environment: &Environment) -> Result<Option<(u32, u32)>, 
         .split_once('.')
         .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)))
         .ok_or_else(|| invalid(format!("not a version: {text}")))?;
-    if version < MIN_API {
-        return Err(invalid(format!("minimum supported API version is {}.{}: {text}", MIN_API.0, MIN_API.1)));
+    let (min, max) = (gantry_api::MIN_VERSION, gantry_api::MAX_VERSION);
+    if version < (min.0, min.1) {
+        return Err(invalid(format!("minimum supported API version is {}.{}: {text}", min.0, min.1)));
     }
-    if version > MAX_API {
-        return Err(invalid(format!("maximum supported API version is {}.{}: {text}", MAX_API.0, MAX_API.1)));
+    if version > (max.0, max.1) {
+        return Err(invalid(format!("maximum supported API version is {}.{}: {text}", max.0, max.1)));
     }
     Ok(Some(version))
 }

@@ -64,13 +64,20 @@ fn certificates(environment: &Environment) -> PathBuf {
 
 /// Refuses a TCP socket that anyone could use without that having been spelt out.
 pub fn check_hosts(hosts: &[Address], tls: &TlsMode) -> Result<(), String> {
-    let Some(tcp) = hosts.iter().find(|host| matches!(host, Address::Tcp { .. })) else { return Ok(()) };
-    match tls {
-        TlsMode::Verify(_) | TlsMode::Off => Ok(()),
-        TlsMode::Unsaid | TlsMode::Anyone => Err(format!(
-            "whoever reaches {tcp} is root on this host: give --tlsverify with --tlscacert, --tlscert and --tlskey, \
-             or an explicit --tls=false for an open socket"
-        )),
+    let mut tcp = hosts.iter().filter(|host| matches!(host, Address::Tcp { .. }));
+    tcp.try_for_each(|host| tls.admits_tcp(host))
+}
+
+impl TlsMode {
+    /// Whether a TCP socket may be served; also for one that the service manager bound and `fd://` does not show.
+    pub fn admits_tcp(&self, address: &dyn std::fmt::Display) -> Result<(), String> {
+        match self {
+            Self::Verify(_) | Self::Off => Ok(()),
+            Self::Unsaid | Self::Anyone => Err(format!(
+                "whoever reaches {address} is root on this host: give --tlsverify with --tlscacert, --tlscert and \
+                 --tlskey, or an explicit --tls=false for an open socket"
+            )),
+        }
     }
 }
 

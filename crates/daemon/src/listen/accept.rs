@@ -14,6 +14,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// How long connections may go on when the server ends.
 const GRACE: Duration = Duration::from_secs(2);
+/// TLS clients of one socket that have not shown a certificate yet; they have no place until they have.
+const STRANGERS: usize = 64;
 
 /// What one connection is served by.
 pub trait Serve: Clone + Send + Sync + 'static {
@@ -25,18 +27,34 @@ pub trait Serve: Clone + Send + Sync + 'static {
 pub struct Door {
     /// TLS for TCP sockets.
     pub tls: Option<TlsAcceptor>,
-    /// At most so many connections at once; the next ones wait in the kernel.
-    pub places: Arc<Semaphore>,
+    /// At most so many connections of one socket at once; the next ones wait in the kernel. Each socket has its own:
+    /// strangers at one must not shut the others.
+    pub places: usize,
     /// Cancelled when the server ends.
     pub shutdown: CancellationToken,
+}
+
+impl Door {
+    /// The same with an equal part of the places for each of so many sockets.
+    pub fn for_each_of(&self, sockets: usize) -> Self {
+        Self { places: (self.places / sockets.max(1)).max(1), ..self.clone() }
+    }
 }
 
 /// Accepts until the server ends, then waits a little for the connections and ends what is left of them.
 pub async fn accept(listener: Listener, door: Door, api: impl Serve) {
     let mut connections = JoinSet::new();
+    let tls = door.tls.clone().filter(|_| matches!(listener.socket, Socket::Tcp(_)));
+    let places = Arc::new(Semaphore::new(door.places));
+    let strangers = Arc::new(Semaphore::new(STRANGERS.min(door.places)));
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(place) = door.places.clone().acquire_owned().await else { break };
+        let entered = if tls.is_some() { &strangers } else { &places };
+        let entered = tokio::select! {
+            entered = entered.clone().acquire_owned() => entered,
+            () = door.shutdown.cancelled() => break,
+        };
+        let Ok(entered) = entered else { break };
         let stream = tokio::select! {
             stream = next(&listener) => stream,
             () = door.shutdown.cancelled() => break,
@@ -49,12 +67,15 @@ pub async fn accept(listener: Listener, door: Door, api: impl Serve) {
                 continue;
             }
         };
-        let (api, tls, shutdown) = (api.clone(), door.tls.clone(), door.shutdown.clone());
+        let (api, tls, shutdown, places) = (api.clone(), tls.clone(), door.shutdown.clone(), places.clone());
         connections.spawn(async move {
-            let _place = place;
-            if let Some(stream) = secured(stream, tls).await {
-                api.serve(stream, shutdown).await;
-            }
+            let Some(stream) = secured(stream, tls.as_ref()).await else { return };
+            let _place = match tls {
+                None => Ok(entered),
+                // Still among the strangers until there is a place.
+                Some(_) => places.acquire_owned().await.inspect(|_| drop(entered)),
+            };
+            api.serve(stream, shutdown).await;
         });
     }
     drop(listener);
@@ -76,7 +97,7 @@ async fn next(listener: &Listener) -> io::Result<Stream> {
 }
 
 /// Shakes hands where that is due; `None` for a client that did not.
-async fn secured(stream: Stream, tls: Option<TlsAcceptor>) -> Option<Stream> {
+async fn secured(stream: Stream, tls: Option<&TlsAcceptor>) -> Option<Stream> {
     let (stream, tls) = match (stream, tls) {
         (Stream::Tcp(stream), Some(tls)) => (stream, tls),
         (stream, _) => return Some(stream),

@@ -281,7 +281,13 @@ pub static ROWS: &[Row] = &[
         "Enable addition of ip6tables rules",
     ),
     row("iptables", Bool(true), Restart, Works, "Enable addition of firewall rules"),
-    row("ipv6", Bool(false), Restart, Works, "Enable IPv6 networking for the default bridge network"),
+    row(
+        "ipv6",
+        Bool(false),
+        Restart,
+        refused(is_set, "the default bridge has no IPv6 yet; a network of your own can"),
+        "Enable IPv6 networking for the default bridge network",
+    ),
     keyed("label", "labels", List, Live, Works, "Set key=value labels to the daemon"),
     row(
         "live-restore",
@@ -421,7 +427,13 @@ pub static ROWS: &[Row] = &[
     row("tlscert", Text(""), Restart, Works, "Path to TLS certificate file (default \"~/.docker/cert.pem\")"),
     row("tlskey", Text(""), Restart, Works, "Path to TLS key file (default \"~/.docker/key.pem\")"),
     row("tlsverify", Bool(false), Restart, Works, "Use TLS and verify the remote"),
-    row("userland-proxy", Bool(true), Restart, Works, "Use gantry-netd's relay for loopback traffic"),
+    row(
+        "userland-proxy",
+        Bool(true),
+        Restart,
+        TunesNothing("gantry-netd relays what the kernel cannot translate, at no cost for the rest"),
+        "Use gantry-netd's relay for loopback traffic",
+    ),
     row(
         "userland-proxy-path",
         Text(""),

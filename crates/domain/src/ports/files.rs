@@ -207,14 +207,12 @@ pub struct Facts {
     pub apparmor: bool,
     /// `docker-default` is loaded; without it no container can name it.
     pub apparmor_default: bool,
-    pub selinux: bool,
     pub ipv4_forwarding: bool,
     pub bridge_nf_iptables: bool,
     pub bridge_nf_ip6tables: bool,
     pub open_files: u32,
     /// Backing file system of the data root, as `/info` names it (`extfs`, `xfs`, `btrfs`).
     pub backing_filesystem: String,
-    pub supports_d_type: bool,
     pub warnings: Vec<String>,
     /// gantryd's own bounding set (`CapBnd` in `/proc/self/status`), by bit: no container can have more. 0 is unknown.
     pub capabilities: u64,

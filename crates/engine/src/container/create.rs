@@ -126,7 +126,7 @@ fn record(
             config: String::from_utf8_lossy(&image.image.config_bytes).into_owned(),
         },
         mounts: points,
-        driver: "overlayfs".into(),
+        driver: gantry_domain::settings::SNAPSHOTTER.into(),
         config: request.config,
         host_config: request.host_config,
         ..ContainerRecord::default()

@@ -1,7 +1,16 @@
 //! The host's `ps`, filtered to a container's processes, as dockerd's top does it.
 
+use std::{
+    io,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
 use gantry_domain::{Error, Result};
 use tokio::process::Command;
+
+/// A `ps` that takes longer is ended.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Titles and rows. The arguments go to `ps` as words; those that would hide the PID column are refused.
 pub(super) async fn run(pids: &[u32], args: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
@@ -9,12 +18,10 @@ pub(super) async fn run(pids: &[u32], args: &str) -> Result<(Vec<String>, Vec<Ve
     let list = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     // `-q` shows only what is asked, and may not be joined with a selection such as `-e`: then the whole is filtered.
     let words: Vec<&str> = args.split_whitespace().collect();
-    let quick = Command::new("ps").args(&words).arg("-q").arg(&list).output().await;
+    let quick = output(Command::new("ps").args(&words).arg("-q").arg(&list)).await;
     let output = match quick {
         Ok(output) if output.status.success() => output,
-        _ => Command::new("ps")
-            .args(&words)
-            .output()
+        _ => output(Command::new("ps").args(&words))
             .await
             .map_err(|error| Error::system(format!("error running ps: {error}")))?,
     };
@@ -23,6 +30,12 @@ pub(super) async fn run(pids: &[u32], args: &str) -> Result<(Vec<String>, Vec<Ve
         return Err(Error::system(format!("ps: {}", text.lines().next().unwrap_or("failed"))));
     }
     parse(&String::from_utf8_lossy(&output.stdout), pids)
+}
+
+/// What a command prints; one that waits (for a name service that does not answer, say) is ended.
+async fn output(command: &mut Command) -> io::Result<Output> {
+    let ended = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+    ended.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {PATIENCE:?}"))))
 }
 
 /// A header such as `o pid=PROCESS` would rename the PID column.

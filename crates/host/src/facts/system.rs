@@ -28,13 +28,11 @@ pub(super) fn read(root: &Path, data_root: &Path) -> Facts {
         systemd: root.join("run/systemd/system").is_dir(),
         apparmor: apparmor::enabled(root),
         apparmor_default: apparmor::is_loaded(root, DEFAULT_APPARMOR_PROFILE),
-        selinux: root.join("sys/fs/selinux/enforce").exists(),
         ipv4_forwarding: sysctl("net/ipv4/ip_forward") == "1",
         bridge_nf_iptables: sysctl("net/bridge/bridge-nf-call-iptables") == "1",
         bridge_nf_ip6tables: sysctl("net/bridge/bridge-nf-call-ip6tables") == "1",
         open_files: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| u32::try_from(entries.count()).unwrap_or(0)),
         backing_filesystem: backing_filesystem(data_root),
-        supports_d_type: true,
         ..Facts::default()
     };
     facts.warnings = warnings(&facts);

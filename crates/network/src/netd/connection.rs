@@ -16,32 +16,47 @@ use gantry_wire::{
     frame::{self, Received},
     net::{self, Reply, Request},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 
 use super::{Answer, held::Sockets};
 
 /// netd answers at once, but for an `nft` on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A killed one is gone at once, but where the kernel is busy for it.
+const DYING: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// Bytes of netd's log, beyond which the next netd begins it anew.
 const LOG_MAX: u64 = 1 << 20;
 
 pub struct Connection {
     stream: UnixStream,
-    /// Where it is our own child.
-    child: Option<Child>,
+    process: Process,
+}
+
+/// The netd at the other end.
+enum Process {
+    Child(Child),
+    /// An earlier gantryd's; `None` where the kernel does not say which.
+    Found(Option<OwnedFd>),
 }
 
 impl Connection {
     /// The netd that serves this folder already; `None` where there is none that answers.
     pub fn find(folder: &Path) -> io::Result<Option<Self>> {
         let Ok(stream) = UnixStream::connect(folder.join(net::SOCKET)) else { return Ok(None) };
-        let mut found = Self { stream, child: None };
+        // Who listens is known from the socket; it has just taken a connection, so the number is no other one's.
+        let peer = rustix::net::sockopt::socket_peercred(&stream).map(|credentials| credentials.pid).ok();
+        let peer = peer.filter(|pid| *pid != Pid::INIT).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let mut found = Self { stream, process: Process::Found(peer) };
         found.set_patience()?;
         match found.greet() {
             Ok(()) => Ok(Some(found)),
             Err(error) => {
                 tracing::warn!(%error, "the running gantry-netd does not answer; another one takes its place");
-                found.end();
+                found.end()?;
                 Ok(None)
             }
         }
@@ -59,10 +74,14 @@ impl Connection {
             .process_group(0)
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))?;
-        let mut started = Self { stream, child: Some(child) };
-        started.set_patience()?;
-        started.greet()?;
-        Ok(started)
+        let mut started = Self { stream, process: Process::Child(child) };
+        match started.set_patience().and_then(|()| started.greet()) {
+            Ok(()) => Ok(started),
+            Err(error) => {
+                started.end()?;
+                Err(error)
+            }
+        }
     }
 
     pub fn ask(&mut self, request: &Request, sockets: &Sockets) -> io::Result<Answer> {
@@ -77,12 +96,22 @@ impl Connection {
         self.stream.try_clone()
     }
 
-    /// Waits for the child's end, so that no zombie is left. Called when the connection has ended.
-    pub fn reap(mut self) {
-        if let Some(child) = &mut self.child {
-            // It may be stuck with its socket closed.
-            let _ = child.kill();
-            let _ = child.wait();
+    /// Ends this netd and waits until it has: another one could not work beside it. It may be dead already, or stuck.
+    pub fn end(self) -> io::Result<()> {
+        match self.process {
+            Process::Child(mut child) => {
+                child.kill()?;
+                child.wait().map(drop)
+            }
+            Process::Found(None) => Ok(()),
+            Process::Found(Some(process)) => {
+                match pidfd_send_signal(&process, Signal::KILL) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&DYING))?;
+                if ended == 0 { Err(io::Error::other("the old gantry-netd cannot be ended")) } else { Ok(()) }
+            }
         }
     }
 
@@ -96,17 +125,6 @@ impl Connection {
             Reply::Hello { .. } => Ok(()),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
-    }
-
-    /// Ends a netd that does not answer. Its process is known from the socket, so it is no other one.
-    fn end(self) {
-        let peer = rustix::net::sockopt::socket_peercred(&self.stream).map(|credentials| credentials.pid);
-        if let Ok(pid) = peer
-            && pid != Pid::INIT
-        {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        self.reap();
     }
 }
 

@@ -55,6 +55,25 @@ fn a_request_that_finds_netd_dead_is_carried_out_by_the_next() {
 }
 
 #[test]
+fn a_stalled_netd_is_ended_before_another_takes_its_place() {
+    lab::run("netd::a_stalled_netd_is_ended_before_another_takes_its_place", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let old = lab.netd_pid();
+        drop(network);
+        let network = lab.open().await;
+        network.ensure_network(&bridge).await.unwrap();
+        assert_eq!(lab.netd_pid(), old, "adopted");
+        sh(&format!("kill -STOP {old}"));
+        let mut web = setup(&bridge, 2);
+        start(&network, &mut web, &[publish(Tcp, None, 8080, 80)]).await.serve_tcp(ANY, 80, "web");
+        assert!(lab.outside.ask_tcp("192.0.2.1:8080").is_ok());
+        let gone = std::fs::read(format!("/proc/{old}/cmdline")).map_or(true, |line| line.is_empty());
+        assert!(gone && lab.netd_pid() != old, "no rival is left");
+        stop(&network, &web.id).await;
+    });
+}
+
+#[test]
 fn a_new_gantryd_finds_ports_and_sandboxes_again() {
     lab::run("netd::a_new_gantryd_finds_ports_and_sandboxes_again", |lab| async move {
         let (network, bridge) = lab.with_bridge().await;

@@ -143,7 +143,7 @@ pub fn info(found: &SystemInfo, about: &About) -> InfoResponse {
         containers_paused: found.containers_paused,
         containers_stopped: found.containers_stopped,
         images: found.images,
-        driver: "overlayfs".to_owned(),
+        driver: gantry_domain::settings::SNAPSHOTTER.to_owned(),
         driver_status: driver_status(found),
         plugins: plugins(),
         memory_limit: cgroup.memory_limit,
@@ -201,7 +201,8 @@ fn driver_status(found: &SystemInfo) -> Vec<[String; 2]> {
     let mut status = vec![pair("driver-type", "io.containerd.snapshotter.v1")];
     if !found.facts.backing_filesystem.is_empty() {
         status.push(pair("Backing Filesystem", &found.facts.backing_filesystem));
-        status.push(pair("Supports d_type", if found.facts.supports_d_type { "true" } else { "false" }));
+        // The snapshotter does not start on a file system without.
+        status.push(pair("Supports d_type", "true"));
     }
     status
 }
@@ -242,9 +243,6 @@ fn security_options(found: &SystemInfo) -> Vec<String> {
         profile => profile,
     };
     options.push(format!("name=seccomp,profile={profile}"));
-    if found.facts.selinux {
-        options.push("name=selinux".to_owned());
-    }
     if found.settings.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }

@@ -33,7 +33,7 @@ impl Serve for Echo {
 }
 
 fn door(tls: Option<TlsAcceptor>, places: usize) -> Door {
-    Door { tls, places: Arc::new(Semaphore::new(places)), shutdown: CancellationToken::new() }
+    Door { tls, places, shutdown: CancellationToken::new() }
 }
 
 async fn echoes(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) -> io::Result<bool> {
@@ -151,4 +151,37 @@ async fn only_a_client_with_a_certificate_of_the_authority_is_served() {
 
     door.shutdown.cancel();
     server.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn strangers_at_a_tls_socket_take_no_place_of_its_clients() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().expect("a folder");
+    let ours = Authority::new();
+    let tls = crate::listen::acceptor(&ours.server_files(folder.path())).expect("good files");
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = socket.local_addr().expect("bound");
+    let listener = Listener {
+        address: Address::Tcp { host: "127.0.0.1".into(), port: address.port() },
+        socket: Socket::Tcp(socket),
+    };
+    let path = folder.path().join("s");
+    let local = Listener {
+        address: Address::Unix(path.clone()),
+        socket: Socket::Unix(UnixListener::bind(&path).expect("free")),
+    };
+    let door = door(Some(tls), 2);
+    let servers = [listener, local].map(|listener| tokio::spawn(accept(listener, door.clone(), Echo)));
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(TcpStream::connect(address).await.expect("connects"));
+    }
+    let mut client = UnixStream::connect(&path).await.expect("connects");
+    assert!(echoes(&mut client).await.expect("served"));
+    // With strangers still waiting at the door the end is not held up.
+    door.shutdown.cancel();
+    drop((client, silent));
+    for server in servers {
+        server.await.expect("no panic");
+    }
 }
