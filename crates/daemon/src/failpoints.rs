@@ -23,7 +23,7 @@ use gantry_domain::{
     container::{Exit, copy::PathChange, record::ExecRecord},
     image::{Descriptor, NamedImage, PlatformImage},
     log::{LogBatch, LogQuery},
-    network::{NetworkRecord, PortRequest, PublishedPort},
+    network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
     platform::Platform,
     ports::*,
     volume::VolumeRecord,
@@ -309,6 +309,9 @@ impl Network for Points<dyn Network> {
     async fn update_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
         through!("network.update_sandbox", self.0.update_sandbox(setup))
     }
+    async fn resolve(&self, id: &ContainerId, setup: &ResolverSetup) -> Result<()> {
+        through!("network.resolve", self.0.resolve(id, setup))
+    }
     async fn sandboxes(&self) -> Result<Vec<ContainerId>> {
         through!("network.sandboxes", self.0.sandboxes())
     }
@@ -339,6 +342,9 @@ impl ContainerFiles for Points<dyn ContainerFiles> {
     }
     async fn resolv_conf(&self) -> Result<ResolvConf> {
         through!("files.resolv_conf", self.0.resolv_conf())
+    }
+    async fn host_resolv_conf(&self) -> Result<ResolvConf> {
+        through!("files.host_resolv_conf", self.0.host_resolv_conf())
     }
     async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>> {
         through!("files.read_log", self.0.read_log(path, query, end))

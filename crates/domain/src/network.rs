@@ -12,6 +12,8 @@ pub mod check;
 pub mod endpoint;
 pub mod hosts;
 pub mod ipam;
+pub mod links;
+pub mod names;
 pub mod options;
 pub mod resolv;
 

@@ -130,10 +130,15 @@ impl Parts {
         let snapshots: Vec<Snapshot> = containers.values().map(|handle| handle.snapshot()).collect();
         let names = snapshots.iter().map(|snapshot| (&snapshot.record.id, snapshot.record.name.as_str()));
         let id = match gantry_domain::container::access::resolve(typed, names) {
-            Err(error) if error.is_not_found() => {
-                self.claims.lock().kept.refuse_container(typed)?;
-                return Err(error);
-            }
+            // A link's name is a name of its target.
+            Err(error) => match crate::container::link_target(&snapshots, typed) {
+                Some(id) => id,
+                None if error.is_not_found() => {
+                    self.claims.lock().kept.refuse_container(typed)?;
+                    return Err(error);
+                }
+                None => return Err(error),
+            },
             resolved => resolved?,
         };
         Ok(containers[id].clone())

@@ -55,6 +55,11 @@ impl ContainerFiles for Fakes {
         Ok(ResolvConf { path: "/etc/resolv.conf".into(), content: "nameserver 192.0.2.1\n".into() })
     }
 
+    async fn host_resolv_conf(&self) -> Result<ResolvConf> {
+        self.calls.pass("files.host_resolv_conf")?;
+        Ok(ResolvConf { path: "/etc/resolv.conf".into(), content: "nameserver 192.0.2.1\n".into() })
+    }
+
     async fn read_log(&self, _: PathBuf, _: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>> {
         self.calls.pass("files.read_log")?;
         // No log is kept: a reading ends when it would have read everything.

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use gantry_domain::{
     ContainerId, Error, NetworkId, Result,
-    network::{NetworkRecord, PortRequest, PublishedPort},
+    network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
     ports::{InterfaceStatistics, Network, SandboxSetup},
 };
 
@@ -71,7 +71,9 @@ impl Network for Fakes {
 
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
         self.calls.pass_in_time("network.delete_sandbox").await?;
-        self.world().sandboxes.remove(id);
+        let mut world = self.world();
+        world.sandboxes.remove(id);
+        world.resolvers.remove(id);
         Ok(())
     }
 
@@ -83,6 +85,16 @@ impl Network for Fakes {
     async fn update_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
         self.calls.pass("network.update_sandbox")?;
         self.converge(setup)
+    }
+
+    async fn resolve(&self, id: &ContainerId, setup: &ResolverSetup) -> Result<()> {
+        self.calls.pass("network.resolve")?;
+        let mut world = self.world();
+        if !world.sandboxes.contains_key(id) {
+            return Err(Error::not_found("the namespace is gone"));
+        }
+        world.resolvers.insert(id.clone(), setup.clone());
+        Ok(())
     }
 
     async fn sandboxes(&self) -> Result<Vec<ContainerId>> {

@@ -41,6 +41,7 @@ pub struct World {
     pub(crate) attached: BTreeMap<ContainerId, Vec<mpsc::UnboundedSender<OutputChunk>>>,
     /// With the interfaces in each, and the networks they lead to.
     pub sandboxes: BTreeMap<ContainerId, BTreeMap<String, String>>,
+    pub resolvers: BTreeMap<ContainerId, gantry_domain::network::names::ResolverSetup>,
     pub ports: BTreeMap<ContainerId, Vec<PublishedPort>>,
     pub networks: BTreeSet<NetworkId>,
     pub folders: BTreeMap<ContainerId, BTreeMap<String, Bytes>>,
@@ -172,6 +173,7 @@ impl World {
         // The default bridge stands for as long as the engine does.
         let predefined = |id: &&NetworkId| self.records.networks.get(*id).is_some_and(|network| network.predefined);
         self.networks.iter().filter(|id| !predefined(id)).for_each(|id| add("network", id));
+        self.resolvers.keys().for_each(|id| add("resolver", id));
         self.ports.keys().for_each(|id| add("ports", id));
         self.folders.keys().for_each(|id| add("folder", id));
         self.exec_notes.keys().for_each(|id| add("exec-note", id));

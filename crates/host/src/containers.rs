@@ -111,6 +111,11 @@ impl ContainerFiles for ContainerFolders {
         .await
     }
 
+    async fn host_resolv_conf(&self) -> Result<ResolvConf> {
+        let own = self.resolv_conf.clone();
+        blocking(move || Ok(ResolvConf { path: own.display().to_string(), content: read_or_empty(&own)? })).await
+    }
+
     async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>> {
         log_reading::read(path, query, end).await
     }

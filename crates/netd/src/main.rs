@@ -1,5 +1,6 @@
 //! gantry-netd: holds published ports and relays what the kernel's translation cannot reach, keeps the firewall's
-//! table in place, and keeps the API's listening sockets. One thread, epoll, no tokio; lives on when gantryd dies.
+//! table in place, keeps the API's listening sockets, and answers the containers' look-ups of names. Two threads (the
+//! second for names), epoll, no tokio; lives on when gantryd dies.
 //!
 //! `gantry-netd FOLDER` with a connected unix stream as standard input: the first gantryd. Later ones connect to
 //! `FOLDER/netd.sock`. The folder is the caller's, mode 0700.
@@ -14,6 +15,7 @@ use std::{
 
 mod conntrack;
 mod firewall;
+mod names;
 mod netlink;
 mod poll;
 mod ports;

@@ -18,6 +18,7 @@ use rustix::net::sockopt::{self, Timeout};
 use crate::{
     conntrack,
     firewall::Firewall,
+    names::Names,
     poll::{Interest, Poll, Token},
     ports::Ports,
 };
@@ -32,6 +33,7 @@ struct Server {
     watch: Token,
     firewall: Firewall,
     ports: Ports,
+    names: Names,
     kept: BTreeMap<String, OwnedFd>,
 }
 
@@ -66,6 +68,7 @@ impl Server {
             peers: BTreeMap::new(),
             firewall,
             ports: Ports::default(),
+            names: Names::default(),
             kept: BTreeMap::new(),
             poll,
         })
@@ -121,6 +124,10 @@ impl Server {
                 let socket: Vec<_> = self.kept.get(&name).map(|socket| socket.as_fd()).into_iter().collect();
                 frame::send(peer, &Reply::Kept { found: !socket.is_empty() }, &socket)?;
             }
+            Ok(Request::Resolver { container }) => match self.names.of(&container) {
+                Some((resolver, sockets)) => frame::send(peer, &Reply::Resolver { resolver }, &sockets)?,
+                None => frame::send(peer, &failed(io::ErrorKind::NotFound.into()), &[])?,
+            },
             Ok(request) => {
                 let reply = self.answer(request, fds).unwrap_or_else(failed);
                 frame::send(peer, &reply, &[])?;
@@ -151,7 +158,14 @@ impl Server {
             }
             Request::Forget { name } => drop(self.kept.remove(&name)),
             Request::ForeignDrops => return Ok(Reply::ForeignDrops { chains: self.firewall.foreign_drops()? }),
-            Request::Hold { .. } | Request::Sockets { .. } | Request::Kept { .. } | Request::Unknown => {
+            Request::Resolve { container, resolver } => self.names.resolve(container, resolver, fds)?,
+            Request::Unresolve { container } => self.names.unresolve(container)?,
+            Request::Resolvers => return Ok(Reply::Resolvers { containers: self.names.containers() }),
+            Request::Hold { .. }
+            | Request::Sockets { .. }
+            | Request::Kept { .. }
+            | Request::Resolver { .. }
+            | Request::Unknown => {
                 return Err(io::Error::other("unknown request"));
             }
         }

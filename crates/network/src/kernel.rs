@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use gantry_domain::{
     ContainerId, Error, NetworkId, Result,
-    network::{NetworkRecord, PortRequest, Protocol, PublishedPort},
+    network::{NetworkRecord, PortRequest, Protocol, PublishedPort, names::ResolverSetup},
     ports::{InterfaceStatistics, Network, SandboxSetup},
 };
 use gantry_wire::net::{IpProtocol, Port, Reply, Request, SOCKETS_PER_MESSAGE, Targets};
@@ -28,7 +28,7 @@ use crate::{
     namespace::{self, Namespaces},
     netd::Netd,
     ports::{self, Reservations, Reserved},
-    routes,
+    resolver, routes,
     rules::{self, Rules},
     sandbox,
     settings::NetworkSettings,
@@ -55,6 +55,8 @@ struct Inner {
     reservations: Mutex<Reservations>,
     /// Containers of which netd knows nothing, so that it need not be told of their end.
     portless: Mutex<HashSet<ContainerId>>,
+    /// Containers for which netd has a resolver.
+    resolvers: Mutex<BTreeSet<ContainerId>>,
 }
 
 impl KernelNetwork {
@@ -87,9 +89,9 @@ impl Inner {
         let folder = settings.exec_root.join("netd");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let namespaces = Namespaces::open(settings.exec_root.join("netns"))?;
-        let (netd, held) = Netd::open(settings.netd.clone(), folder.clone())?;
+        let (netd, found) = Netd::open(settings.netd.clone(), folder.clone())?;
         let mut reservations = Reservations::default();
-        for (container, ports) in held {
+        for (container, ports) in found.ports {
             if let Ok(id) = ContainerId::parse(&container) {
                 reservations.add(&id, ports.into_iter().filter_map(published));
             }
@@ -103,6 +105,7 @@ impl Inner {
             rules: Mutex::new(rules.unwrap_or_default()),
             reservations: Mutex::new(reservations),
             portless: Mutex::default(),
+            resolvers: Mutex::new(found.resolvers.iter().filter_map(|id| ContainerId::parse(id).ok()).collect()),
             folder,
             settings,
         })
@@ -198,6 +201,15 @@ impl Inner {
         Ok(())
     }
 
+    async fn unresolve(&self, id: &ContainerId) -> Result<()> {
+        let known = self.resolvers.lock().contains(id);
+        if known {
+            self.netd.ask(Request::Unresolve { container: id.to_string() }, Vec::new()).await?;
+            self.resolvers.lock().remove(id);
+        }
+        Ok(())
+    }
+
     /// Binds again what nobody holds any more, because gantryd and netd died together.
     async fn mend_ports(&self, setup: &SandboxSetup) -> Result<()> {
         let held: BTreeSet<Port> = self.reservations.lock().of(&setup.id).iter().map(wire_port).collect();
@@ -263,6 +275,8 @@ impl Network for KernelNetwork {
     }
 
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
+        // One of an earlier run would be in a namespace that is no more.
+        self.inner.unresolve(&setup.id).await?;
         let (inner, work) = (self.inner.clone(), setup.clone());
         let path = namespace::on_a_thread(move || sandbox::create(&work, &inner.namespaces, &inner.settings)).await?;
         if setup.ports.is_empty() {
@@ -275,7 +289,19 @@ impl Network for KernelNetwork {
         Ok(path)
     }
 
+    async fn resolve(&self, id: &ContainerId, setup: &ResolverSetup) -> Result<()> {
+        let known = self.inner.resolvers.lock().contains(id);
+        let path = self.inner.namespaces.path(id);
+        let sockets = if known { Vec::new() } else { namespace::on_a_thread(move || resolver::open(&path)).await? };
+        let request = Request::Resolve { container: id.to_string(), resolver: resolver::wire(setup) };
+        self.inner.netd.ask(request, sockets).await?;
+        self.inner.resolvers.lock().insert(id.clone());
+        Ok(())
+    }
+
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
+        // Its sockets would hold the namespace.
+        self.inner.unresolve(id).await?;
         if !self.inner.portless.lock().remove(id) {
             self.inner.netd.ask(Request::Rest { container: id.to_string() }, Vec::new()).await?;
         }
@@ -308,6 +334,7 @@ impl Network for KernelNetwork {
     async fn sandboxes(&self) -> Result<Vec<ContainerId>> {
         let mut found: BTreeSet<ContainerId> = self.inner.namespaces.list()?.into_iter().collect();
         found.extend(self.inner.reservations.lock().containers().cloned());
+        found.extend(self.inner.resolvers.lock().iter().cloned());
         Ok(found.into_iter().collect())
     }
 

@@ -16,6 +16,7 @@ mod namespace;
 mod netd;
 mod netlink;
 mod ports;
+mod resolver;
 mod routes;
 mod rules;
 mod sandbox;

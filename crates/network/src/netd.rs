@@ -18,7 +18,8 @@ mod connection;
 mod held;
 
 use connection::Connection;
-use held::{Held, Sockets};
+use held::Held;
+pub use held::Sockets;
 
 /// How long a netd that cannot be started is left alone.
 const RESTART_EVERY: Duration = Duration::from_millis(500);
@@ -28,6 +29,13 @@ const RESTART_EVERY: Duration = Duration::from_millis(500);
 pub struct Answer {
     pub reply: Reply,
     pub fds: Vec<OwnedFd>,
+}
+
+/// What a netd of an earlier gantryd holds, by container.
+#[derive(Debug)]
+pub struct Found {
+    pub ports: BTreeMap<String, Vec<Port>>,
+    pub resolvers: Vec<String>,
 }
 
 enum Call {
@@ -48,15 +56,15 @@ pub struct Netd {
 }
 
 impl Netd {
-    /// Finds or starts netd. Returns the ports that it holds already. Blocks.
-    pub fn open(program: PathBuf, folder: PathBuf) -> io::Result<(Self, BTreeMap<String, Vec<Port>>)> {
+    /// Finds or starts netd. Returns what it holds already. Blocks.
+    pub fn open(program: PathBuf, folder: PathBuf) -> io::Result<(Self, Found)> {
         let (calls, inbox) = mpsc::channel();
         let mut link =
             Link { program, folder, held: Held::default(), connection: None, number: 0, calls: calls.clone() };
         link.begin()?;
-        let ports = link.held.ports();
+        let found = Found { ports: link.held.ports(), resolvers: link.held.resolvers() };
         let thread = thread::Builder::new().name("netd".into()).spawn(move || link.run(inbox))?;
-        Ok((Self { calls, thread: Some(thread) }, ports))
+        Ok((Self { calls, thread: Some(thread) }, found))
     }
 
     /// Asks, and fails with netd's own words where it could not.
@@ -220,6 +228,22 @@ impl Link {
                 let sockets: Sockets = fds.into_iter().map(Arc::new).collect();
                 self.held.note(&Request::Hold { container: container.clone(), ports }, &sockets);
             }
+        }
+        self.learn_resolvers()
+    }
+
+    fn learn_resolvers(&mut self) -> io::Result<()> {
+        // One that an older gantryd started has none.
+        let Reply::Resolvers { containers } = self.ask_once(&Request::Resolvers, &Vec::new())?.reply else {
+            return Ok(());
+        };
+        for container in containers {
+            let request = Request::Resolver { container: container.clone() };
+            let Answer { reply: Reply::Resolver { resolver }, fds } = self.ask_once(&request, &Vec::new())? else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
+            let sockets: Sockets = fds.into_iter().map(Arc::new).collect();
+            self.held.note(&Request::Resolve { container, resolver }, &sockets);
         }
         Ok(())
     }

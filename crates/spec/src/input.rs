@@ -75,4 +75,6 @@ pub struct ExecInput<'a> {
     pub exec: &'a ExecConfig,
     /// The exec's user, or the container's, looked up in the container.
     pub user: &'a User,
+    /// More environment, before the container's own (old links).
+    pub env_extra: &'a [String],
 }

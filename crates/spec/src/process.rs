@@ -44,7 +44,7 @@ pub(crate) fn of_container(input: &SpecInput<'_>, security: &SecurityOptions) ->
 pub(crate) fn of_exec(input: &ExecInput<'_>) -> Result<Value> {
     let (record, exec) = (input.record, input.exec);
     let security = SecurityOptions::parse(record.host_config.security_opt.as_deref().unwrap_or_default())?;
-    let env = environment(record, exec.tty, &[], exec.env.as_deref().unwrap_or_default(), &input.user.home);
+    let env = environment(record, exec.tty, input.env_extra, exec.env.as_deref().unwrap_or_default(), &input.user.home);
     let cwd = if exec.working_dir.is_empty() { &record.config.working_dir } else { &exec.working_dir };
     let args = exec.cmd.clone().filter(|cmd| !cmd.is_empty());
     let args = args.ok_or_else(|| Error::invalid("No exec command specified"))?;

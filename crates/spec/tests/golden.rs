@@ -125,7 +125,8 @@ impl Case {
 
     fn exec(&self, exec: &ExecConfig) -> Value {
         let (record, settings, facts, user) = (&self.record, &self.settings, &self.facts, &self.user);
-        let bytes = gantry_spec::exec_process(&ExecInput { record, settings, facts, exec, user }).unwrap();
+        let bytes =
+            gantry_spec::exec_process(&ExecInput { record, settings, facts, exec, user, env_extra: &[] }).unwrap();
         serde_json::from_slice::<oci_spec::runtime::Process>(&bytes).unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }

@@ -1,4 +1,4 @@
-//! What gantryd and gantry-netd say to each other: published ports, firewall rules, sockets to keep.
+//! What gantryd and gantry-netd say to each other: published ports, firewall rules, names, sockets to keep.
 //!
 //! One control frame a request, one a reply, in order, on a unix stream; descriptors travel beside their frame. The
 //! caller says `Hello` first. netd is the only writer of the firewall table, so that what it watches is what it wrote.
@@ -12,7 +12,8 @@
 //!      └──────── Release ───────┘   └────────────── Rest ──────────────┘
 //! ```
 //!
-//! The containers' name resolver is to join as further requests here and a module of its own in netd.
+//! A container's resolver has two sockets in the container's namespace, made by gantryd (which keeps copies for the next
+//! netd) and served by netd from the first `Resolve` to `Unresolve`.
 
 use std::{
     collections::BTreeMap,
@@ -22,8 +23,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod element;
+mod names;
 
 pub use element::{Element, Field};
+pub use names::{NetworkNames, Resolver, Upstream};
 
 /// Version of this protocol; grows when an older peer would misunderstand.
 pub const VERSION: u32 = 1;
@@ -120,6 +123,23 @@ pub enum Request {
     },
     /// Chains of other tables that drop forwarded packets by policy.
     ForeignDrops,
+    /// Answers the container's look-ups, and makes its names known to the others of its networks; replaces what was
+    /// said before. Beside the first one come its datagram and its listening socket, and as a third, where port 53 is
+    /// not translated to them yet, a netfilter socket of the container's namespace.
+    Resolve {
+        container: String,
+        resolver: Resolver,
+    },
+    /// Closes the container's resolver; its names are known no more.
+    Unresolve {
+        container: String,
+    },
+    /// All containers with a resolver.
+    Resolvers,
+    /// What was said of one, with its two sockets.
+    Resolver {
+        container: String,
+    },
     /// From a newer peer.
     #[serde(other)]
     Unknown,
@@ -150,6 +170,13 @@ pub enum Reply {
     ForeignDrops {
         chains: Vec<String>,
     },
+    Resolvers {
+        containers: Vec<String>,
+    },
+    /// With the datagram and the listening socket.
+    Resolver {
+        resolver: Resolver,
+    },
 }
 
 #[cfg(test)]
@@ -159,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_request_of_a_newer_version_is_known_as_unknown() {
-        let request: Request = serde_json::from_str(r#"{"type":"resolve","name":"web"}"#).unwrap();
+        let request: Request = serde_json::from_str(r#"{"type":"foretell","name":"web"}"#).unwrap();
         assert_eq!(request, Request::Unknown);
     }
 

@@ -25,6 +25,8 @@ pub struct ContainerRecord {
     pub host_config: HostConfig,
     /// What was asked of each network, by the network's name as typed; results of a run are in `Run::endpoints`.
     pub networks: BTreeMap<String, EndpointSettings>,
+    /// Links on the default bridge.
+    pub links: Vec<LinkRecord>,
     pub image: ContainerImage,
     pub path: String,
     pub args: Vec<String>,
@@ -58,6 +60,7 @@ impl Default for ContainerRecord {
             config: Config::default(),
             host_config: HostConfig::default(),
             networks: BTreeMap::new(),
+            links: Vec::new(),
             image: ContainerImage::default(),
             path: String::new(),
             args: Vec::new(),
@@ -74,6 +77,15 @@ impl Default for ContainerRecord {
             dead: false,
         }
     }
+}
+
+/// `--link db:database`: the target by its id, so that it may be renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRecord {
+    pub target: ContainerId,
+    /// Its name when the link was made.
+    pub name: String,
+    pub alias: String,
 }
 
 /// What the engine is to bring about; the state itself is read back from containerd.

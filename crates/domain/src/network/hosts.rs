@@ -41,6 +41,30 @@ pub fn append(base: &str, extra: &[(String, String)]) -> String {
     content
 }
 
+/// The same content with another address for those lines whose first name is `alias`: its container started anew.
+pub fn readdress(content: &str, alias: &str, addresses: &[IpAddr]) -> String {
+    let mut changed = String::with_capacity(content.len());
+    for line in content.split_inclusive('\n') {
+        let (address, names) = line.split_once('\t').unwrap_or((line, ""));
+        let is_alias = names.split_whitespace().next() == Some(alias);
+        let v6 = address.contains(':');
+        match addresses.iter().find(|address| is_alias && address.is_ipv6() == v6) {
+            Some(address) => {
+                let _ = write!(changed, "{address}\t{names}");
+            }
+            None => changed.push_str(line),
+        }
+    }
+    changed
+}
+
+/// The same content without the lines whose first name is `alias`.
+pub fn without(content: &str, alias: &str) -> String {
+    let names = |line: &str| line.split_once('\t').map_or("", |(_, names)| names).to_owned();
+    let kept = content.split_inclusive('\n').filter(|line| names(line).split_whitespace().next() != Some(alias));
+    kept.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +85,11 @@ mod tests {
         assert!(content.ends_with("10.0.0.5\tdb\n172.17.0.2\tweb.example.org web\n"));
         assert_eq!(content, render("web.example.org", "", &["172.17.0.2".parse().expect("an address")], &extra));
         assert_eq!(content, render("web.example.org", "", &["172.17.0.2".parse().expect("an address")], &extra));
+    }
+    #[test]
+    fn only_the_lines_of_the_alias_get_the_new_address() {
+        let before = "127.0.0.1\tlocalhost\n172.17.0.2\tdb box name\nfd00::2\tdb box\n172.17.0.2\tdbx db\n# mine";
+        let after = readdress(before, "db", &["172.17.0.9".parse().expect("an address")]);
+        assert_eq!(after, before.replacen("172.17.0.2\tdb ", "172.17.0.9\tdb ", 1));
     }
 }

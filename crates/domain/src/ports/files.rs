@@ -26,6 +26,8 @@ pub trait ContainerFiles: Send + Sync {
     async fn list(&self) -> Result<Vec<ContainerId>>;
     /// The host's resolver configuration: `/etc/resolv.conf`, or the upstream file of the stub resolver it names.
     async fn resolv_conf(&self) -> Result<ResolvConf>;
+    /// `/etc/resolv.conf` of the host as it is, stub resolvers and all.
+    async fn host_resolv_conf(&self) -> Result<ResolvConf>;
     /// The log at `path` (with its rotated files), from old to new.
     async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>>;
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{
     ContainerId, NetworkId, Result,
     container::record::Endpoint,
-    network::{NetworkRecord, PortRequest, PublishedPort},
+    network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
 };
 
 /// The network port. Everything it makes bears our engine id and can be found again after a restart.
@@ -39,6 +39,10 @@ pub trait Network: Send + Sync {
     /// After a restart: takes the sandbox of a container that still runs back under care, and mends what is missing
     /// (endpoints, rules, relays, listening sockets). `NotFound` when its namespace is gone.
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()>;
+    /// Answers the container's look-ups at 127.0.0.11 from now on, and makes its names known to the others of its
+    /// networks; replaces what was told before. Its sandbox is there; ends with `delete_sandbox`. Answers go on while
+    /// gantryd is dead.
+    async fn resolve(&self, id: &ContainerId, setup: &ResolverSetup) -> Result<()>;
     /// Containers for which a namespace or reserved ports exist; for the reconciliation.
     async fn sandboxes(&self) -> Result<Vec<ContainerId>>;
 

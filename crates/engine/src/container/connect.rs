@@ -152,6 +152,7 @@ impl Owner {
         if let Some(setup) = self.sandbox_setup()? {
             self.parts.ports.network.update_sandbox(&setup).await?;
         }
+        self.resolve_joined(network).await?;
         let endpoint = self.record.run.as_ref().and_then(|run| run.endpoints.get(&network.name)).cloned();
         self.rewrite_hosts(endpoint.as_ref(), None).await;
         Ok(())
@@ -169,6 +170,7 @@ impl Owner {
             self.save().await?;
             if let Some(setup) = self.sandbox_setup()? {
                 self.parts.ports.network.update_sandbox(&setup).await?;
+                self.resolve().await?;
             }
             if without_ports { self.parts.ports.network.release_ports(&self.record.id).await } else { Ok(()) }
         };

@@ -54,7 +54,9 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     check_networks(parts, &networks)?;
     let points =
         mounts::with_inherited(parts, &request.host_config, mount_points(&request.config, &request.host_config)?)?;
-    let record = record(&id, request, &image, networks, points);
+    let links = super::links::wanted(parts, &request.host_config)?;
+    let mut record = record(&id, request, &image, networks, points);
+    record.links = links;
     gantry_domain::container::log_attrs::attributes(&record)?;
     let record = claim_and_make(parts, record).await?;
     let handle = Owner::spawn(parts.clone(), record.clone(), Status::Created, 0);
@@ -168,6 +170,12 @@ fn networks(parts: &Parts, host: &HostConfig, networking: &NetworkingConfig) -> 
         asked.map(|(name, settings)| (named(name), asked_only(settings.clone().unwrap_or_default()))).collect();
     if networks.is_empty() && mounts::shared_with(&host.network_mode).is_none() {
         networks.insert(named(&host.network_mode), EndpointSettings::default());
+    }
+    // On a network of the user's a link is an alias that this container alone sees.
+    if super::links::are_aliases(&host.network_mode)
+        && let Some(own) = networks.get_mut(&named(&host.network_mode)).filter(|own| own.links.is_none())
+    {
+        own.links = host.links.clone().filter(|links| !links.is_empty());
     }
     networks
 }

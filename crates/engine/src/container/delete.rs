@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use gantry_domain::{Error, ErrorKind, Result, container::Status, ports::Write, volume::VolumeRecord};
+use gantry_domain::{ErrorKind, Result, container::Status, ports::Write, volume::VolumeRecord};
 
 use super::{
     ContainerDelete,
@@ -19,7 +19,7 @@ impl Engine {
     /// Removes a container; with `force` a running one is killed first. A client's hang-up does not cut it short.
     pub async fn container_delete(&self, name: &str, request: ContainerDelete) -> Result<()> {
         if request.link {
-            return Err(Error::not_implemented("removing a link is not implemented by gantry yet"));
+            return self.link_delete(name).await;
         }
         let handle = self.parts.container(name)?;
         let typed = name.to_owned();

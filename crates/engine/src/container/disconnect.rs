@@ -60,7 +60,11 @@ impl Owner {
             return Err(error);
         }
         if self.status.has_process() {
-            if let Err(error) = self.leave().await {
+            let left = match self.leave().await {
+                Ok(()) => self.resolve_left(network).await,
+                failed => failed,
+            };
+            if let Err(error) = left {
                 self.undo_disconnect(before).await;
                 return Err(
                     error.context(format!("container {} failed to leave network {}", self.record.id, network.name))

@@ -8,13 +8,13 @@ use gantry_domain::{
     Error, Result,
     container::{ContainerRecord, host_config::DeviceMapping, log_attrs, user::User},
     exec::ExecConfig,
-    network::{hosts, resolv},
+    network::{hosts, links::Link},
     ports::{DeviceNode, LogFile, LogSink, RuntimeContainer, StdioSetup},
     text::ram_in_bytes,
 };
 use gantry_spec::{Device, ExecInput, HostFiles, Namespace, SpecInput};
 
-use super::{inspect::files_owner, mounts::shared_with, owner::Owner, users};
+use super::{inspect::files_owner, links::addresses_of, mounts::shared_with, owner::Owner, users};
 use crate::parts::Parts;
 
 /// Largest seccomp profile or host's hosts file that is read, bytes.
@@ -57,7 +57,10 @@ pub(crate) async fn exec_process(
     let settings = parts.settings.load_full();
     let facts = parts.confining_facts(&record.host_config).await;
     let exec = ExecConfig { console_size, ..exec.clone() };
-    gantry_spec::exec_process(&ExecInput { record, exec: &exec, settings: &settings, facts: &facts, user })
+    let links = super::links::of(parts, record).unwrap_or_default();
+    let variables: Vec<String> = links.iter().flat_map(Link::variables).collect();
+    let env_extra = variables.as_slice();
+    gantry_spec::exec_process(&ExecInput { record, exec: &exec, settings: &settings, facts: &facts, user, env_extra })
 }
 
 impl Owner {
@@ -92,7 +95,7 @@ impl Owner {
             block_devices: &self.block_devices().await?,
             init_path: init_path.as_deref(),
             seccomp_profile: seccomp_profile.as_ref(),
-            env_extra: &[],
+            env_extra: &self.link_variables()?,
         };
         gantry_spec::runtime_spec(&input)
     }
@@ -190,24 +193,22 @@ impl Owner {
         Ok(vec![
             ("hosts".to_owned(), Bytes::from(self.hosts().await?)),
             ("hostname".to_owned(), Bytes::from(hostname)),
-            ("resolv.conf".to_owned(), Bytes::from(self.resolv_conf().await?)),
+            ("resolv.conf".to_owned(), Bytes::from(self.resolv_conf().await?.content)),
         ])
     }
 
     async fn hosts(&self) -> Result<String> {
         let record = &self.record;
-        let extra = self.extra_hosts();
+        let mut extra = self.extra_hosts();
         if record.host_config.network_mode == "host" {
             let base = self.parts.ports.host.read_file("/etc/hosts", MAX_FILE).await.unwrap_or_default();
             return Ok(hosts::append(&String::from_utf8_lossy(&base), &extra));
         }
+        for link in self.links()? {
+            extra.extend(link.addresses.iter().map(|address| (link.names(), address.to_string())));
+        }
         let endpoints = record.run.iter().flat_map(|run| run.endpoints.values());
-        let addresses: Vec<IpAddr> = endpoints
-            .flat_map(|endpoint| {
-                let v4 = endpoint.ipv4.map(|net| net.addr().into());
-                v4.into_iter().chain(endpoint.ipv6.map(|net| net.addr().into()))
-            })
-            .collect();
+        let addresses: Vec<IpAddr> = endpoints.flat_map(addresses_of).collect();
         Ok(hosts::render(&record.config.hostname, &record.config.domainname, &addresses, &extra))
     }
 
@@ -232,25 +233,6 @@ impl Owner {
         let claims = self.parts.claims.lock();
         let bridge = claims.network("bridge").ok()?;
         bridge.ipam.config.as_deref()?.iter().find_map(|pool| pool.gateway.parse().ok())
-    }
-
-    async fn resolv_conf(&self) -> Result<String> {
-        let host = self.parts.ports.files.resolv_conf().await?;
-        let config = &self.record.host_config;
-        if config.network_mode == "host" && config.dns.as_deref().unwrap_or_default().is_empty() {
-            return Ok(host.content);
-        }
-        let settings = self.parts.settings.load_full();
-        let dns: Vec<IpAddr> = match config.dns.as_deref().unwrap_or_default() {
-            [] => settings.dns.clone(),
-            typed => typed.iter().filter_map(|text| text.parse().ok()).collect(),
-        };
-        let or = |own: &Option<Vec<String>>, default: &Vec<String>| {
-            own.clone().filter(|list| !list.is_empty()).unwrap_or_else(|| default.clone())
-        };
-        let search = or(&config.dns_search, &settings.dns_search);
-        let options = or(&config.dns_options, &settings.dns_options);
-        Ok(resolv::render(&host.content, &dns, &search, &options))
     }
 
     /// How the streams of this run are kept.

@@ -25,6 +25,7 @@ impl Engine {
 
 /// What list and inspect show, without sizes. Never waits.
 pub(crate) fn details(parts: &Parts, snapshot: Snapshot) -> ContainerDetails {
+    let snapshot = super::links::shown(parts, snapshot);
     let record = &snapshot.record;
     let files = parts.ports.files.path(&files_owner(record));
     let path = |name: &str| files.join(name).to_string_lossy().into_owned();

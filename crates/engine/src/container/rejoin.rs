@@ -45,7 +45,10 @@ impl Owner {
         self.advance(|progress| progress.running = true);
         let stdio = self.parts.ports.stdio.adopt(&self.stdio_setup()).await;
         let sandbox = match self.sandbox_setup()? {
-            Some(setup) => self.parts.ports.network.adopt_sandbox(&setup).await,
+            Some(setup) => match self.parts.ports.network.adopt_sandbox(&setup).await {
+                Ok(()) => self.resolve().await,
+                failed => failed,
+            },
             None => Ok(()),
         };
         self.supervise();

@@ -36,6 +36,11 @@ impl Owner {
         }
         self.parts.claims.lock().free_name(&old, &self.record.id);
         self.publish();
+        if self.status.has_process()
+            && let Err(error) = self.resolve().await
+        {
+            tracing::warn!(container = %self.record.id, %error, "the new name is not resolved yet");
+        }
         self.event("rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }

@@ -97,6 +97,7 @@ impl Owner {
         self.record.desired = Desired::Running;
         self.record.error.clear();
         let paths = self.prepare().await?;
+        self.tell_linking_containers().await;
         self.join_pending().await?;
         let pid = self.create_task(paths).await?;
         within(TASK_LIMIT, "starting the task", self.parts.ports.runtime.start_task(&self.record.id)).await?;
@@ -111,6 +112,7 @@ impl Owner {
         let files = self.files().await?;
         let stdio = self.stdio_setup();
         let sandbox = self.sandbox_setup()?;
+        let resolver = self.resolver_setup().await?;
         self.record.generation += 1;
         let intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
         let changed_spec = (self.spec.as_ref() != Some(&spec)).then(|| spec.clone());
@@ -118,9 +120,7 @@ impl Owner {
         let id = &self.record.id;
         let make_sandbox = async {
             match &sandbox {
-                Some(setup) => parts.ports.network.create_sandbox(setup).await.map(drop).map_err(|error| {
-                    error.with_kind(ErrorKind::System).context("failed to set up container networking")
-                }),
+                Some(setup) => super::resolver::open_sandbox(parts, setup, resolver.as_ref()).await,
                 None => Ok(()),
             }
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
-use gantry_wire::net::{Element, Port, Request, SOCKETS_PER_MESSAGE, Targets};
+use gantry_wire::net::{Element, Port, Request, Resolver, SOCKETS_PER_MESSAGE, Targets};
 
 /// Sockets beside a request.
 pub type Sockets = Vec<Arc<OwnedFd>>;
@@ -12,6 +12,8 @@ pub struct Held {
     rules: Option<(String, String)>,
     containers: BTreeMap<String, HeldContainer>,
     kept: BTreeMap<String, Arc<OwnedFd>>,
+    /// By container, with the datagram and the listening socket.
+    resolvers: BTreeMap<String, (Resolver, Sockets)>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,15 @@ impl Held {
             Request::Release { container } => drop(self.containers.remove(container)),
             Request::Keep { name } => self.kept.extend(sockets.first().map(|socket| (name.clone(), socket.clone()))),
             Request::Forget { name } => drop(self.kept.remove(name)),
+            Request::Resolve { container, resolver } => {
+                let held = self.resolvers.entry(container.clone()).or_default();
+                held.0.clone_from(resolver);
+                if !sockets.is_empty() {
+                    // The third one was for the translation, which stays in the kernel.
+                    held.1 = sockets.iter().take(2).cloned().collect();
+                }
+            }
+            Request::Unresolve { container } => drop(self.resolvers.remove(container)),
             _ => {}
         }
     }
@@ -50,6 +61,10 @@ impl Held {
         let mut requests = Vec::new();
         for (name, socket) in &self.kept {
             requests.push((Request::Keep { name: name.clone() }, vec![socket.clone()]));
+        }
+        for (container, (resolver, sockets)) in &self.resolvers {
+            let (container, resolver) = (container.clone(), resolver.clone());
+            requests.push((Request::Resolve { container, resolver }, sockets.clone()));
         }
         for (container, held) in &self.containers {
             for part in held.ports.chunks(SOCKETS_PER_MESSAGE) {
@@ -65,6 +80,10 @@ impl Held {
             requests.push((Request::Rules { table, text }, Vec::new()));
         }
         requests
+    }
+
+    pub fn resolvers(&self) -> Vec<String> {
+        self.resolvers.keys().cloned().collect()
     }
 
     pub fn ports(&self) -> BTreeMap<String, Vec<Port>> {

@@ -4,6 +4,7 @@
 mod bridges;
 mod firewall;
 mod lab;
+mod names;
 mod netd;
 mod published;
 mod speed;
