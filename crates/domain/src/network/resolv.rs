@@ -111,6 +111,7 @@ struct File {
     search: Vec<String>,
     options: Vec<String>,
     other: Vec<String>,
+    comments: Vec<String>,
     overridden: Vec<&'static str>,
     fallback: bool,
     ndots_from: Option<&'static str>,
@@ -119,9 +120,15 @@ struct File {
 impl File {
     fn parse(text: &str) -> Self {
         let mut file = Self::default();
+        // What an engine has written of itself says nothing of this host's own file.
+        let is_generated = text.starts_with(HEAD);
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            let Some(keyword) = words.next().filter(|word| !word.starts_with(['#', ';'])) else { continue };
+            let Some(keyword) = words.next() else { continue };
+            if keyword.starts_with(['#', ';']) {
+                file.comments.extend((!is_generated).then(|| line.to_owned()));
+                continue;
+            }
             let rest: Vec<String> = words.map(str::to_owned).collect();
             match keyword {
                 "nameserver" => match rest.first().map(|text| (text, text.parse())) {
@@ -186,6 +193,8 @@ impl File {
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{line}");
         };
+        // dockerd drops what the administrator has noted.
+        self.comments.iter().for_each(|comment| line(format_args!("{comment}")));
         self.servers.iter().for_each(|server| line(format_args!("nameserver {server}")));
         if !self.search.is_empty() {
             line(format_args!("search {}", self.search.join(" ")));
@@ -251,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_container_with_the_resolver_asks_it_alone() {
-        let text = "nameserver 127.0.0.11\nsearch a.example b.example\noptions edns0 rotate ndots:0\nsortlist 1.2.3.4\n\n\
+        let text = "# a comment\nnameserver 127.0.0.11\nsearch a.example b.example\noptions edns0 rotate ndots:0\nsortlist 1.2.3.4\n\n\
             # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
             # ExtServers: [host(127.0.0.53) host(192.0.2.53) host(fe80::1%eth0)]\n\
             # Invalid nameservers: [nonsense]\n# Overrides: []\n# Option ndots from: internal\n";
@@ -276,7 +285,7 @@ mod tests {
     #[test]
     fn loopback_resolvers_never_reach_a_container() {
         let direct = Audience::Direct { ipv6: false };
-        let text = "nameserver 192.0.2.53\nsearch a.example b.example\noptions edns0 rotate\nsortlist 1.2.3.4\n\n\
+        let text = "# a comment\nnameserver 192.0.2.53\nsearch a.example b.example\noptions edns0 rotate\nsortlist 1.2.3.4\n\n\
             # Based on host file: '/etc/resolv.conf' (legacy)\n# Invalid nameservers: [nonsense]\n# Overrides: []\n";
         assert_eq!(body(HOST, &Wishes::default(), direct), text);
         let text = "nameserver 8.8.8.8\nnameserver 8.8.4.4\noptions ndots:2\n\n\
@@ -284,14 +293,26 @@ mod tests {
             # Option ndots from: host\n";
         assert_eq!(body("nameserver 127.0.0.1\nnameserver ::1\noptions ndots:2\n", &Wishes::default(), direct), text);
         let typed = body(HOST, &wishes(&["127.0.0.1"], &[], &[]), direct);
-        assert!(typed.starts_with("nameserver 127.0.0.1\n") && typed.ends_with("# Overrides: [nameservers]\n"));
+        assert!(
+            typed.starts_with("# a comment\nnameserver 127.0.0.1\n") && typed.ends_with("# Overrides: [nameservers]\n")
+        );
     }
 
     #[test]
     fn the_hosts_own_network_has_the_hosts_own_servers() {
         let text = body(HOST, &Wishes::default(), Audience::Host);
-        assert!(text.starts_with("nameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\n"), "{text}");
+        assert!(
+            text.starts_with("# a comment\nnameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\n"),
+            "{text}"
+        );
         assert!(text.contains("# Based on host file: '/etc/resolv.conf'\n"));
         assert!(body("", &Wishes::default(), Audience::Host).starts_with("\n# Based on host file"));
+    }
+
+    #[test]
+    fn comments_of_another_engine_are_not_taken_over() {
+        let outer = render("/etc/resolv.conf", HOST, &Wishes::default(), Audience::Direct { ipv6: false }).content;
+        let text = body(&outer, &Wishes::default(), Audience::Host);
+        assert!(text.starts_with("nameserver 192.0.2.53\n") && text.matches("# Overrides").count() == 1, "{text}");
     }
 }
