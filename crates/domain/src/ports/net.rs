@@ -41,7 +41,7 @@ pub trait Network: Send + Sync {
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()>;
     /// Answers the container's look-ups at 127.0.0.11 from now on, and makes its names known to the others of its
     /// networks; replaces what was told before. Its sandbox is there; ends with `delete_sandbox`. Answers go on while
-    /// gantryd is dead.
+    /// gantryd is dead. Without networks one that is there knows nothing any more, and none is made.
     async fn resolve(&self, id: &ContainerId, setup: &ResolverSetup) -> Result<()>;
     /// Containers for which a namespace or reserved ports exist; for the reconciliation.
     async fn sandboxes(&self) -> Result<Vec<ContainerId>>;

@@ -84,10 +84,10 @@ impl Owner {
         self.record.run = before.run;
         let undone = async {
             self.save().await?;
-            match self.sandbox_setup()? {
-                Some(setup) => self.parts.ports.network.update_sandbox(&setup).await,
-                None => Ok(()),
+            if let Some(setup) = self.sandbox_setup()? {
+                self.parts.ports.network.update_sandbox(&setup).await?;
             }
+            self.resolve().await
         };
         if let Err(error) = undone.await {
             tracing::warn!(container = %self.record.id, %error, "half a disconnection is left for the next start");

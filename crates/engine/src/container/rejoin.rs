@@ -46,7 +46,7 @@ impl Owner {
         let stdio = self.parts.ports.stdio.adopt(&self.stdio_setup()).await;
         let sandbox = match self.sandbox_setup()? {
             Some(setup) => match self.parts.ports.network.adopt_sandbox(&setup).await {
-                Ok(()) => self.resolve().await,
+                Ok(()) => self.resolve_rejoined().await,
                 failed => failed,
             },
             None => Ok(()),

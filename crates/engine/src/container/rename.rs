@@ -28,21 +28,24 @@ impl Owner {
         self.parts.claims.lock().take_name(&name, &self.record.id).map_err(allocation)?;
         self.record.name = name.clone();
         self.rename_endpoints();
-        if let Err(error) = self.save().await {
+        if let Err(error) = self.save_and_resolve().await {
             self.record.name = old;
             self.rename_endpoints();
+            if let Err(error) = self.save_and_resolve().await {
+                tracing::warn!(container = %self.record.id, %error, "half a rename is left for the next start");
+            }
             self.parts.claims.lock().free_name(&name, &self.record.id);
             return Err(error);
         }
         self.parts.claims.lock().free_name(&old, &self.record.id);
         self.publish();
-        if self.status.has_process()
-            && let Err(error) = self.resolve().await
-        {
-            tracing::warn!(container = %self.record.id, %error, "the new name is not resolved yet");
-        }
         self.event("rename", &[("oldName", format!("/{old}"))]);
         Ok(())
+    }
+
+    async fn save_and_resolve(&mut self) -> Result<()> {
+        self.save().await?;
+        if self.status.has_process() { self.resolve().await } else { Ok(()) }
     }
 
     /// The names that its networks know it by follow.

@@ -29,13 +29,16 @@ pub(crate) async fn open_sandbox(parts: &Parts, sandbox: &SandboxSetup, names: O
 }
 
 impl Owner {
-    /// Tells the container's resolver where it stands, after a change of its name or its networks. Nothing where it
-    /// has none.
+    /// Tells the container's resolver where it stands, after a change of its name or its networks, or of its half.
+    /// One that no network needs any more is told so, for the container's file may still name it.
     pub(crate) async fn resolve(&self) -> Result<()> {
-        match self.resolver_setup().await? {
-            Some(setup) => self.parts.ports.network.resolve(&self.record.id, &setup).await,
-            None => Ok(()),
-        }
+        self.parts.ports.network.resolve(&self.record.id, &self.known_names().await?).await
+    }
+
+    /// A gantryd that was killed may have told the resolver half of a change, or not yet have named it in the file.
+    pub(crate) async fn resolve_rejoined(&self) -> Result<()> {
+        self.resolve().await?;
+        if self.audience()? == Audience::Resolver { self.name_resolver().await } else { Ok(()) }
     }
 
     /// A network came: the resolver is made where it is the first one with names, and `resolv.conf` names it unless
@@ -45,6 +48,11 @@ impl Owner {
             return Ok(());
         }
         self.resolve().await?;
+        self.name_resolver().await
+    }
+
+    /// Puts the resolver into a `resolv.conf` that is as gantryd wrote it without one.
+    async fn name_resolver(&self) -> Result<()> {
         let ports = &self.parts.ports;
         let path = ports.files.path(&self.record.id).join("resolv.conf");
         let present = ports.host.read_file(&path.to_string_lossy(), MAX_RESOLV_CONF).await?;
@@ -59,10 +67,7 @@ impl Owner {
 
     /// A network went: the resolver stays, as the container's file names it, and knows less.
     pub(crate) async fn resolve_left(&self, network: &NetworkRecord) -> Result<()> {
-        if !names::has_names(network) {
-            return Ok(());
-        }
-        self.parts.ports.network.resolve(&self.record.id, &self.known_names().await?).await
+        if names::has_names(network) { self.resolve().await } else { Ok(()) }
     }
 
     /// What the resolver is to know; `None` where no network of the container has names.

@@ -32,7 +32,7 @@ fn without_the_named_volume(held: BTreeSet<String>) -> BTreeSet<String> {
 
 /// Runs `verb` in a new lab with its n-th call failing, for each n, and gives each outcome to `judge` with the name of
 /// the call; ends with the first n that is beyond the verb's calls.
-async fn each_call_fails<Prepared, T>(
+pub async fn each_call_fails<Prepared, T>(
     prepare: impl AsyncFn(&Lab) -> Prepared,
     verb: impl AsyncFn(&Lab, &Prepared) -> Result<T>,
     judge: impl AsyncFn(&Lab, &Prepared, &'static str, Result<T>, BTreeSet<String>),
@@ -144,7 +144,7 @@ async fn a_stop_ends_the_container_whatever_single_call_fails() {
 }
 
 fn stands_for_a_run(line: &str) -> bool {
-    ["task ", "session ", "sandbox ", "ports ", "volume-mount "].iter().any(|kind| line.starts_with(kind))
+    ["task ", "session ", "sandbox ", "resolver ", "ports ", "volume-mount "].iter().any(|kind| line.starts_with(kind))
 }
 
 #[tokio::test(start_paused = true)]

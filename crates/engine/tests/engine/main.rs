@@ -7,5 +7,6 @@ mod failures;
 mod health;
 mod lab;
 mod laws;
+mod names;
 mod recovery;
 mod stuck;
