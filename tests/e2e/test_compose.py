@@ -113,3 +113,43 @@ def test_an_application_goes_up_is_scaled_stopped_and_taken_down(engine, shop):
     assert after == before[1]
     strip = lambda text: sorted(line.split()[0] for line in text.splitlines())  # noqa: E731
     wait_until(lambda: strip(engine.namespace.exec("ip", "-br", "link").stdout) == strip(before[0]), what="the links as before")
+
+
+def answers(engine, container, name):
+    """Addresses of a name as a client in the container is told them."""
+    said = engine.docker("exec", container, "nslookup", "-type=a", name, check=False).stdout
+    answer = said.split("\n\n", 1)[1] if "\n\n" in said else ""
+    return sorted(line.split(": ", 1)[1].strip() for line in answer.splitlines() if line.startswith("Address"))
+
+
+def addresses(engine, network, *containers):
+    return sorted(engine.inspect(name)["NetworkSettings"]["Networks"][network]["IPAddress"] for name in containers)
+
+
+def test_services_find_each_other_by_name_and_alias_and_in_turn(engine, shop):
+    shop("up", "-d")
+    # Each by the name of its service, of its container, and by its alias, on the network where that is one.
+    web = addresses(engine, "shop_back", "shop-web-1")
+    assert [answers(engine, "shop-db-1", name) for name in ("web", "shop-web-1", "frontend")] == [web] * 3
+    assert answers(engine, "shop-web-1", "db") == addresses(engine, "shop_back", "shop-db-1")
+    assert answers(engine, "shop-edge-1", "web") == addresses(engine, "shop_front", "shop-web-1")
+    assert answers(engine, "shop-edge-1", "frontend") == [] and answers(engine, "shop-edge-1", "db") == []
+    assert shop("exec", "-T", "db", "wget", "-qO-", "http://frontend/") == "hello from gantry\n"
+    # All that there are, each first in its turn.
+    shop("up", "-d", "--scale", "web=3")
+    all_webs = addresses(engine, "shop_back", "shop-web-1", "shop-web-2", "shop-web-3")
+    assert answers(engine, "shop-db-1", "web") == answers(engine, "shop-db-1", "frontend") == all_webs
+    pid = engine.inspect("shop-db-1")["State"]["Pid"]
+    dig = ("nsenter", "-t", pid, "-n", "dig", "@127.0.0.11", "+time=3", "+tries=1", "+short", "web")
+    firsts = [run(*dig).stdout.split()[0] for _ in range(6)]
+    assert sorted(firsts) == sorted(all_webs * 2)
+    # Out of the network and in again: known from the next question on, with the names asked for then.
+    engine.docker("network", "disconnect", "shop_back", "shop-web-2")
+    assert answers(engine, "shop-db-1", "web") == addresses(engine, "shop_back", "shop-web-1", "shop-web-3")
+    assert answers(engine, "shop-web-2", "db") == []
+    engine.docker("network", "connect", "--alias", "web", "--alias", "second", "shop_back", "shop-web-2")
+    assert answers(engine, "shop-db-1", "web") == addresses(engine, "shop_back", "shop-web-1", "shop-web-2", "shop-web-3")
+    assert answers(engine, "shop-db-1", "second") == addresses(engine, "shop_back", "shop-web-2")
+    assert answers(engine, "shop-web-2", "db") == addresses(engine, "shop_back", "shop-db-1")
+    shop("up", "-d", "--scale", "web=1")
+    assert answers(engine, "shop-db-1", "web") == web

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -201,3 +202,35 @@ def test_resolv_conf_is_dockerds(fresh, tmp_path):
         "# a comment\nnameserver 192.0.2.53\nsearch a.example b.example\noptions edns0 rotate\n\n"
         "# Based on host file: '/etc/resolv.conf' (legacy)\n# Invalid nameservers: [nonsense]\n# Overrides: []\n"
     )
+
+
+def processor_ticks(pid):
+    """User and system time of a process, in ticks of 10 ms."""
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_netd_rests_while_gantryd_is_dead(fresh):
+    engine = fresh()
+    engine.load_busybox()
+    engine.docker("network", "create", "net")
+    start(engine, "net", "web", "-p", "127.0.0.1:8080:80")
+    client = start(engine, "net", "client")
+    pid = engine.inspect(client)["State"]["Pid"]
+    netd = next(p for p in engine.processes() if "gantry-netd" in open(f"/proc/{p}/cmdline").read())
+
+    def rests():
+        # Whatever it does on the death itself is over in one of the seconds; afterwards it wakes for nothing.
+        before = processor_ticks(netd)
+        time.sleep(1)
+        return processor_ticks(netd) == before
+
+    wait_until(rests, what="netd to rest beside a gantryd that has nothing to do")
+    for _ in range(3):
+        engine.kill()
+        wait_until(rests, what="netd to rest while gantryd is dead")
+        own = run("nsenter", "-t", pid, "-n", "dig", "@127.0.0.11", "+time=5", "+tries=1", "+short", "web").stdout
+        assert own.strip()
+        wait_until(rests, what="netd to rest after a question")
+        engine.start()
+    wait_until(rests, what="netd to rest with the next gantryd")
