@@ -259,5 +259,5 @@ def test_disk_usage_and_prunes_have_their_keys(client):
 
 def test_what_is_not_built_says_501(client):
     with pytest.raises(docker.errors.APIError) as failure:
-        client.images.search("busybox")
+        client.images.build(fileobj=io.BytesIO(b"FROM busybox"))
     assert failure.value.status_code == 501

@@ -44,8 +44,9 @@ killed_for_memory() {
     is "$(docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' big)" "true 137" && docker rm big >/dev/null
 }
 paused() {
-    docker run -d --name p busybox sleep 600 >/dev/null && docker pause p >/dev/null &&
-        is "$(docker inspect -f '{{.State.Status}}' p)" paused && docker unpause p >/dev/null && docker rm -f p >/dev/null
+    docker run -d --name still busybox sleep 600 >/dev/null && docker pause still >/dev/null &&
+        is "$(docker inspect -f '{{.State.Status}}' still)" paused && docker unpause still >/dev/null &&
+        docker rm -f still >/dev/null
 }
 published() {
     docker run -d --name web -p 8080:80 busybox sh -c 'echo page > /index.html; exec httpd -f -p 80 -h /' >/dev/null
@@ -63,7 +64,7 @@ killed() { # containers, their ports and the cgroups outlive gantryd
 }
 restarted() {
     systemctl restart gantry.service && is "$(docker inspect -f '{{.State.Status}}' web)" running &&
-        holds "$(curl -s http://127.0.0.1:8080/index.html)" page
+        holds "$(curl -sS http://127.0.0.1:8080/index.html 2>&1)" page
 }
 is_running() { is "$(docker inspect -f "{{.State.Status}}" "$1")" running; }
 socket() { systemctl stop gantry.service gantry.socket && systemctl start gantry.socket && soon docker version; }

@@ -5,6 +5,7 @@ mod container_archive;
 mod container_stats;
 mod container_streams;
 mod container_update;
+mod distribution;
 mod exec;
 mod image;
 mod image_commit;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Route> {
         image::routes(),
         image_transfer::routes(),
         image_commit::routes(),
+        distribution::routes(),
         system::routes(),
         volume::routes(),
         network::routes(),

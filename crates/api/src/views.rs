@@ -7,6 +7,7 @@ pub mod container;
 pub mod exec;
 pub mod image;
 pub mod network;
+pub mod progress;
 pub mod stats;
 pub mod system;
 pub mod volume;

@@ -41,7 +41,12 @@ pub enum Piece {
 pub struct PipeSender(mpsc::Sender<Piece>);
 
 pub fn pipe() -> (PipeSender, Pipe) {
-    let (sender, receiver) = mpsc::channel(DEPTH);
+    pipe_of(DEPTH)
+}
+
+/// One in which so many pieces may wait.
+pub fn pipe_of(depth: usize) -> (PipeSender, Pipe) {
+    let (sender, receiver) = mpsc::channel(depth);
     (PipeSender(sender), Pipe { receiver, ended: false })
 }
 
@@ -49,6 +54,14 @@ impl PipeSender {
     /// From a blocking thread; `false` when nobody reads any more.
     pub fn send(&self, data: Bytes) -> bool {
         self.0.blocking_send(Piece::Data(data)).is_ok()
+    }
+    /// The same from a task.
+    pub async fn push(&self, data: Bytes) -> bool {
+        self.0.send(Piece::Data(data)).await.is_ok()
+    }
+    pub async fn finish(self) {
+        // A reader that went away has told its own error.
+        let _ = self.0.send(Piece::End).await;
     }
     pub fn end(self) {
         // A reader that went away has told its own error.

@@ -10,11 +10,17 @@ mod limits;
 mod load;
 mod names;
 mod platforms;
+mod pull;
+mod push;
 mod save;
 mod snapshots;
+mod sources;
 mod unpack;
+mod writer;
 
 pub use self::limits::Limits;
+
+use std::sync::Arc;
 
 use gantry_archive::{chunks, compression, extract, reader as archive, threads};
 
@@ -30,14 +36,18 @@ use gantry_domain::{
     Digest, Error, GoTime, Result,
     image::{Descriptor, NamedImage, PlatformImage},
     platform::Platform,
-    ports::{BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress},
+    ports::{
+        BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress, PullProgress, PullRequest,
+        PushProgress, PushRequest,
+    },
 };
+use gantry_registry::Registries;
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use self::{
     content::Content,
-    leases::Collect,
+    leases::{Collect, Resumables},
     snapshots::Snapshots,
     unpack::{ChainLocks, StagedLayers, Unpacker},
 };
@@ -50,6 +60,10 @@ pub struct ContainerdImages {
     snapshots: Snapshots,
     limits: Limits,
     locks: ChainLocks,
+    registries: Arc<Registries>,
+    /// Blobs that are on their way here, by digest.
+    transfers: ChainLocks,
+    resumables: Resumables,
     /// Loads, imports and unpackings go on to their proper end, or to clearing away, when their request is dropped.
     tasks: TaskTracker,
 }
@@ -66,8 +80,17 @@ impl ContainerdImages {
             content,
             limits,
             locks: ChainLocks::default(),
+            registries: Arc::default(),
+            transfers: ChainLocks::default(),
+            resumables: Resumables::default(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Pulls and pushes by these.
+    #[must_use]
+    pub fn with_registries(self, registries: Arc<Registries>) -> Self {
+        Self { registries, ..self }
     }
 
     /// Waits for what is under way; for an orderly end of the process.
@@ -139,6 +162,17 @@ impl ContainerdImages {
         self.content.cache().forget();
         Ok(())
     }
+
+    async fn remove_image(&self, name: &str, collect: bool) -> Result<bool> {
+        let request = DeleteImageRequest { name: name.to_owned(), sync: collect, target: None };
+        let deleted = self.client().images().delete(request).await;
+        self.content.cache().forget();
+        match deleted {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
+            Err(status) => Err(client::error(status)),
+        }
+    }
 }
 
 #[async_trait]
@@ -152,14 +186,7 @@ impl ImageStore for ContainerdImages {
     }
 
     async fn remove_name(&self, name: &str, collect: bool) -> Result<bool> {
-        let request = DeleteImageRequest { name: name.to_owned(), sync: collect, target: None };
-        let deleted = self.client().images().delete(request).await;
-        self.content.cache().forget();
-        match deleted {
-            Ok(_) => Ok(true),
-            Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
-            Err(status) => Err(client::error(status)),
-        }
+        self.remove_image(name, collect).await
     }
 
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
@@ -230,6 +257,18 @@ impl ImageStore for ContainerdImages {
     ) -> Result<(Descriptor, LeaseGuard)> {
         let images = self.clone();
         self.detached(async move { images.commit_image(parent, layer, config).await }).await
+    }
+
+    async fn pull(&self, request: PullRequest) -> Result<BoxStream<Result<PullProgress>>> {
+        self.pull_image(request).await
+    }
+
+    async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>> {
+        self.push_image(request).await
+    }
+
+    async fn forget_partial_pulls(&self) -> Result<()> {
+        self.resumables.drop_all(self.client()).await
     }
 
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {

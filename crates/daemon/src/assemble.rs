@@ -19,7 +19,7 @@ use gantry_domain::container::validate::ApiVersion;
 use gantry_engine::{Engine, Ports, Start, network::predefined::DefaultBridge};
 use gantry_host::{ContainerFolders, ExecNotes, Host, LocalVolumes, RootFileSystems};
 use gantry_network::{KernelNetwork, NetworkSettings};
-use gantry_registry::{Registries, RegistryConfig};
+use gantry_registry::{Proxies, Registries, RegistryConfig};
 use gantry_store::RecordStore;
 use tokio::task::JoinHandle;
 
@@ -68,7 +68,7 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
         runtime: runtime.clone(),
         stdio: Arc::new(StdioCompanions::new(exec_root.clone(), layout::companion("gantry-stdio")?)),
         store: Arc::new(store),
-        images: Arc::new(ContainerdImages::new(containerd.client())),
+        images: Arc::new(ContainerdImages::new(containerd.client()).with_registries(registries.clone())),
         registry: registries.clone(),
         network: network.clone(),
         files: Arc::new(ContainerFolders::new(&data_root)),
@@ -110,7 +110,21 @@ async fn containerd(config: &Config) -> Result<Containerd> {
 }
 
 fn registry_config(config: &Config) -> RegistryConfig {
-    RegistryConfig { insecure: config.settings.insecure_registries.clone(), ..RegistryConfig::default() }
+    let settings = &config.settings;
+    let proxies = Proxies {
+        http: settings.http_proxy.clone(),
+        https: settings.https_proxy.clone(),
+        none: settings.no_proxy.clone(),
+    };
+    RegistryConfig {
+        insecure: settings.insecure_registries.clone(),
+        mirrors: settings.registry_mirrors.clone(),
+        proxies,
+        downloads: settings.max_concurrent_downloads as usize,
+        uploads: settings.max_concurrent_uploads as usize,
+        attempts: settings.max_download_attempts,
+        ..RegistryConfig::default()
+    }
 }
 
 fn about(config: &Config) -> About {

@@ -272,6 +272,15 @@ impl ImageStore for Points<dyn ImageStore> {
     ) -> Result<(Descriptor, LeaseGuard)> {
         through!("images.commit", self.0.commit(parent, layer, config))
     }
+    async fn pull(&self, request: PullRequest) -> Result<BoxStream<Result<PullProgress>>> {
+        through!("images.pull", self.0.pull(request))
+    }
+    async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>> {
+        through!("images.push", self.0.push(request))
+    }
+    async fn forget_partial_pulls(&self) -> Result<()> {
+        through!("images.forget_partial_pulls", self.0.forget_partial_pulls())
+    }
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {
         through!("images.release_lease", self.0.release_lease(lease))
     }

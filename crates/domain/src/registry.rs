@@ -1,6 +1,11 @@
-//! Credentials for a registry, and what a registry says to them.
+//! Credentials for a registry, and what registries tell.
 
 use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{image::Descriptor, platform::Platform};
 
 /// Docker's `AuthConfig`. Secrets never show in a log: `Debug` leaves them out.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -11,6 +16,14 @@ pub struct RegistryAuth {
     pub server_address: String,
     /// A refresh token of an earlier login; used instead of the password.
     pub identity_token: String,
+    /// A bearer token that is sent as it is.
+    pub registry_token: String,
+}
+
+impl RegistryAuth {
+    pub fn is_empty(&self) -> bool {
+        self.username.is_empty() && self.identity_token.is_empty() && self.registry_token.is_empty()
+    }
 }
 
 impl fmt::Debug for RegistryAuth {
@@ -36,6 +49,24 @@ impl fmt::Debug for Login {
     }
 }
 
+/// One line of `docker search`, as the index sends it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SearchResult {
+    pub star_count: i64,
+    pub is_official: bool,
+    pub name: String,
+    pub is_automated: bool,
+    pub description: String,
+}
+
+/// What a registry has under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distribution {
+    pub descriptor: Descriptor,
+    pub platforms: Vec<Platform>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +77,7 @@ mod tests {
             username: "ann".into(),
             password: "canary-password".into(),
             identity_token: "canary-token".into(),
+            registry_token: "canary-bearer".into(),
             ..RegistryAuth::default()
         };
         let shown = format!("{auth:?}");

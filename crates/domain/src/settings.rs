@@ -61,6 +61,8 @@ pub struct Settings {
     pub exec_root: String,
     pub max_concurrent_downloads: u32,
     pub max_concurrent_uploads: u32,
+    /// How often a transfer is begun again that does not get on.
+    pub max_download_attempts: u32,
     /// Warnings of the configuration itself, shown in `/info`.
     pub warnings: Vec<String>,
 }
@@ -115,6 +117,7 @@ impl Default for Settings {
             exec_root: "/run/gantry".into(),
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
+            max_download_attempts: 5,
             warnings: Vec::new(),
         }
     }

@@ -8,7 +8,10 @@ mod import;
 mod list;
 mod load;
 mod prune;
+mod pull;
+mod push;
 mod save;
+mod search;
 mod tag;
 
 use gantry_domain::{
@@ -16,6 +19,8 @@ use gantry_domain::{
     filter::Filters,
     image::{Descriptor, PlatformImage},
     platform::Platform,
+    ports::{PullStep, PushStep},
+    registry::RegistryAuth,
 };
 
 pub(crate) use catalog::{Catalog, Resolved};
@@ -51,6 +56,13 @@ pub struct ImageDetails {
     /// Containers that use it.
     pub containers: i64,
     pub last_tagged: GoTime,
+}
+
+impl ImageDetails {
+    /// Nothing names it, neither a tag nor the digest that it was pulled by.
+    pub fn is_dangling(&self) -> bool {
+        self.repo_tags.is_empty() && self.repo_digests.is_empty()
+    }
 }
 
 /// One line of `docker history`, newest first.
@@ -117,4 +129,67 @@ pub enum LoadMessage {
 pub struct ImagesPruned {
     pub deleted: Vec<ImageDeleted>,
     pub reclaimed: u64,
+}
+
+/// `POST /images/create?fromImage=`.
+#[derive(Debug, Clone, Default)]
+pub struct ImagePull {
+    /// A name, with or without tag or digest.
+    pub image: String,
+    /// Tag or digest; without one here and in the name, every tag.
+    pub tag: String,
+    pub platform: Option<Platform>,
+    pub auth: RegistryAuth,
+}
+
+/// What pull tells while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PullMessage {
+    /// `Pulling from library/busybox`, under the tag.
+    Begun {
+        repository: String,
+        tag: String,
+    },
+    Layer {
+        id: String,
+        step: PullStep,
+    },
+    Digest(Digest),
+    /// The end; `newer` when anything came.
+    Done {
+        shown: String,
+        newer: bool,
+    },
+}
+
+/// `POST /images/{name}/push`.
+#[derive(Debug, Clone, Default)]
+pub struct ImagePush {
+    pub name: String,
+    /// Without, every tag that is here.
+    pub tag: String,
+    pub platform: Option<Platform>,
+    pub auth: RegistryAuth,
+}
+
+/// What push tells while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PushMessage {
+    /// `The push refers to repository [docker.io/library/x]`
+    Begun {
+        repository: String,
+    },
+    Layer {
+        id: String,
+        step: PushStep,
+    },
+    Instead {
+        index: Box<Descriptor>,
+        manifest: Box<Descriptor>,
+    },
+    Pushed {
+        tag: String,
+        digest: Digest,
+        size: i64,
+    },
 }

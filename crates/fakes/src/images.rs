@@ -6,7 +6,10 @@ use gantry_domain::{
     Digest, Error, Result,
     image::{Descriptor, NamedImage, PlatformImage},
     platform::Platform,
-    ports::{BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress},
+    ports::{
+        BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress, PullProgress, PullRequest,
+        PushProgress, PushRequest,
+    },
 };
 
 use crate::Fakes;
@@ -101,6 +104,29 @@ impl ImageStore for Fakes {
         let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
         let target = Descriptor { media_type, digest, size, urls: None, annotations: None, platform: None };
         Ok((target, LeaseGuard("commit".into())))
+    }
+
+    /// A registry that has every image that is here.
+    async fn pull(&self, request: PullRequest) -> Result<BoxStream<Result<PullProgress>>> {
+        self.calls.pass("images.pull")?;
+        let tag = request.reference.tag.clone().unwrap_or_else(|| "latest".into());
+        let found = self.world().names.values().next().map(|named| named.target.clone());
+        let target = found.ok_or_else(|| Error::not_found("manifest unknown"))?;
+        self.world().point(&request.reference.canonical(), &target);
+        let pulled = PullProgress::Pulled { reference: request.reference, target: Box::new(target), newer: true };
+        Ok(Box::pin(futures::stream::iter([Ok(PullProgress::Begun { tag }), Ok(pulled)])))
+    }
+
+    async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>> {
+        self.calls.pass("images.push")?;
+        let found = self.world().names.get(&request.reference.canonical()).map(|named| named.target.clone());
+        let target = found.ok_or_else(|| Error::not_found("tag does not exist"))?;
+        let pushed = PushProgress::Pushed { reference: request.reference, target: Box::new(target) };
+        Ok(Box::pin(futures::stream::iter([Ok(pushed)])))
+    }
+
+    async fn forget_partial_pulls(&self) -> Result<()> {
+        self.calls.pass("images.forget_partial_pulls")
     }
 
     async fn release_lease(&self, _: LeaseGuard) -> Result<()> {

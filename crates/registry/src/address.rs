@@ -1,32 +1,16 @@
 //! Where a registry is, and whether it may be spoken to without a verified certificate.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gantry_domain::{Error, Result};
 use http::Uri;
 use ipnet::IpNet;
 
+use crate::config::RegistryConfig;
+
 /// Docker Hub: what people and their `config.json` call it, and the host that serves its registry.
 const HUB_NAMES: [&str; 2] = ["docker.io", "index.docker.io"];
 const HUB: &str = "registry-1.docker.io";
-
-/// What of the daemon's configuration concerns registries.
-#[derive(Debug, Clone)]
-pub struct RegistryConfig {
-    /// `insecure-registries`: `host[:port]` or a network; loopback always counts as one.
-    pub insecure: Vec<String>,
-    /// A folder for each registry, with authorities (`*.crt`) and client certificates (`*.cert`, `*.key`).
-    pub certificates: PathBuf,
-}
-
-impl Default for RegistryConfig {
-    fn default() -> Self {
-        Self { insecure: Vec::new(), certificates: "/etc/docker/certs.d".into() }
-    }
-}
 
 /// A host whose name has been looked up once, so that what was checked is what is spoken to.
 #[derive(Debug, Clone)]
@@ -58,15 +42,19 @@ pub(crate) fn authority(typed: &str) -> Result<String> {
 }
 
 impl Host {
-    /// Looks the name up. An insecure host keeps only the addresses that made it so.
+    /// Looks the name up. An insecure host keeps only the addresses that made it so. A name that is not known here may
+    /// be known to a proxy: the host then has no addresses.
     pub async fn find(authority: &str, config: &RegistryConfig) -> Result<Self> {
         let parsed: http::uri::Authority =
             authority.parse().map_err(|error| Error::invalid(format!("invalid registry host {authority}: {error}")))?;
         let name = parsed.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let found = tokio::net::lookup_host((name.as_str(), 0))
-            .await
-            .map_err(|error| Error::system(format!("dial tcp: lookup {name}: no such host")).with_source(error))?;
-        let addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+        let addresses: Vec<IpAddr> = match tokio::net::lookup_host((name.as_str(), 0)).await {
+            Ok(found) => found.map(|address| address.ip()).collect(),
+            Err(error) => {
+                tracing::debug!(%error, name, "a registry's name is not known here");
+                Vec::new()
+            }
+        };
         let mut host =
             Self { authority: authority.to_owned(), name, addresses, port: parsed.port_u16(), insecure: false };
         host.judge(&config.insecure);
@@ -85,8 +73,7 @@ impl Host {
         self.addresses = if self.insecure { inside } else { outside };
     }
 
-    pub fn sockets(&self, default_port: u16) -> impl Iterator<Item = SocketAddr> {
-        let port = self.port.unwrap_or(default_port);
+    pub fn sockets(&self, port: u16) -> impl Iterator<Item = SocketAddr> {
         self.addresses.iter().map(move |address| SocketAddr::new(*address, port))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
+
+use crate::refusal::Refusal;
 
 /// One challenge; each header carries one, as registries send them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,23 @@ pub(crate) fn of(headers: &HeaderMap) -> Option<Challenge> {
         .filter_map(parse)
         .collect();
     all.iter().find(|one| matches!(one, Challenge::Bearer { .. })).or(all.first()).cloned()
+}
+
+/// What a bearer challenge tells besides: that the token was not enough (RFC 6750, 3.1).
+pub(crate) fn denial(headers: &HeaderMap) -> Option<Refusal> {
+    let values = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    values.filter_map(|value| value.trim().split_once(' ')).find_map(|(scheme, rest)| {
+        let mut parameters = parameters(rest);
+        let (code, class, default) = match parameters.get("error").map(String::as_str) {
+            _ if !scheme.eq_ignore_ascii_case("bearer") => return None,
+            Some("insufficient_scope") => ("DENIED", "denied", "requested access to the resource is denied"),
+            Some("invalid_token") => ("UNAUTHORIZED", "unauthorized", "authentication required"),
+            _ => return None,
+        };
+        let said = parameters.remove("error_description").filter(|text| !text.is_empty());
+        let text = format!("{class}: {}", said.as_deref().unwrap_or(default));
+        Some(Refusal { status: StatusCode::UNAUTHORIZED, code: code.to_owned(), text })
+    })
 }
 
 fn parse(value: &str) -> Option<Challenge> {

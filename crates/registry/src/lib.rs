@@ -1,19 +1,32 @@
-//! The OCI distribution client. So far it signs in; pull and push will stand on the same parts.
+//! The OCI distribution client: signing in, reading and writing repositories, searching.
 //!
-//! A login is three requests: `GET /v2/` without credentials for the challenge, the token realm where the challenge
-//! names one, and `GET /v2/` again with what answers the challenge.
+//! ```text
+//! Registries ─► Repository ─► Endpoint (one a place: mirror, hosts.toml, the registry) ─► Client ─► connection
+//!                                └─ challenge, token                                        └─ proxy, TLS
+//! ```
 
 #![forbid(unsafe_code)]
 
 mod address;
 mod challenge;
 mod client;
+mod config;
+mod connect;
+mod endpoint;
+mod hosts;
+mod inspect;
 mod login;
+mod proxy;
+mod refusal;
+mod repository;
+mod search;
 mod tls;
 mod token;
 
 #[cfg(test)]
 mod stub;
 
-pub use address::RegistryConfig;
+pub use config::RegistryConfig;
 pub use login::Registries;
+pub use proxy::Proxies;
+pub use repository::{Blob, Document, Repository, Sent, Upload};

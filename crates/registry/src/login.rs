@@ -8,15 +8,17 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gantry_domain::{
     Error, ErrorKind, Result,
     ports::Registry,
-    registry::{Login, RegistryAuth},
+    reference::Reference,
+    registry::{Distribution, Login, RegistryAuth, SearchResult},
 };
-use http::{HeaderValue, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use rustls::ClientConfig;
 
 use crate::{
-    address::{self, Host, RegistryConfig},
+    address::{self, Host},
     challenge::{self, Challenge},
-    client::{self, Answer, Question},
+    client::{Answer, Client, Question},
+    config::RegistryConfig,
     tls, token,
 };
 
@@ -31,6 +33,11 @@ impl Registries {
         Self { config: ArcSwap::from_pointee(config) }
     }
 
+    /// What holds now.
+    pub fn config(&self) -> Arc<RegistryConfig> {
+        self.config.load_full()
+    }
+
     /// Takes a new configuration; what runs goes on with the old one.
     pub fn configure(&self, config: RegistryConfig) {
         self.config.store(Arc::new(config));
@@ -42,11 +49,17 @@ impl Registry for Registries {
     async fn login(&self, auth: &RegistryAuth) -> Result<Login> {
         let config = self.config.load_full();
         let authority = address::authority(&auth.server_address)?;
-        let host = Host::find(&authority, &config)
-            .await
-            .map_err(|error| error.context(format!("Get \"https://{authority}/v2/\"")))?;
+        let host = Host::find(&authority, &config).await?;
         let identity_token = sign_in(&host, auth, &config).await?;
         Ok(Login { status: "Login Succeeded".into(), identity_token })
+    }
+
+    async fn search(&self, term: &str, limit: u32, auth: &RegistryAuth) -> Result<Vec<SearchResult>> {
+        self.search_index(term, limit, auth).await
+    }
+
+    async fn distribution(&self, reference: &Reference, auth: &RegistryAuth) -> Result<Distribution> {
+        self.inspect(reference, auth).await
     }
 }
 
@@ -74,8 +87,7 @@ pub(crate) async fn trust(host: &Host, config: &RegistryConfig) -> Result<Arc<Cl
 
 /// `https://host/v2/` or its plain twin.
 struct Endpoint<'a> {
-    host: &'a Host,
-    tls: Option<Arc<ClientConfig>>,
+    client: Client,
     url: Uri,
     config: &'a RegistryConfig,
 }
@@ -86,7 +98,7 @@ impl<'a> Endpoint<'a> {
         let url = format!("{scheme}://{}/v2/", host.authority)
             .parse()
             .map_err(|error| Error::invalid(format!("unable to parse server address: {error}")))?;
-        Ok(Self { host, tls, url, config })
+        Ok(Self { client: Client::new(host.clone(), tls, config.proxies.clone()), url, config })
     }
 
     async fn sign_in(&self, auth: &RegistryAuth) -> Result<String> {
@@ -107,7 +119,14 @@ impl<'a> Endpoint<'a> {
                 None => Err(Error::new(ErrorKind::Unauthorized, "no basic auth credentials")),
             },
             Challenge::Bearer { realm, service, scope } => {
-                let wanted = token::Wanted { realm, service, scope, registry: self.host, config: self.config };
+                let wanted = token::Wanted {
+                    realm,
+                    service,
+                    scope,
+                    registry: &self.client.host,
+                    config: self.config,
+                    offline: true,
+                };
                 let granted = wanted.fetch(auth).await?;
                 Ok((secret(format!("Bearer {}", granted.token))?, granted.identity_token))
             }
@@ -115,8 +134,8 @@ impl<'a> Endpoint<'a> {
     }
 
     async fn ask(&self, authorization: Option<HeaderValue>) -> Result<Answer> {
-        let url = self.url.clone();
-        client::ask(Question { host: self.host, tls: self.tls.clone(), url, authorization, form: None }).await
+        let question = Question::new(Method::GET, self.url.clone()).with(header::AUTHORIZATION, authorization);
+        self.client.ask(question).await
     }
 
     fn accepted(&self, answer: &Answer) -> Result<()> {
@@ -146,7 +165,7 @@ pub(crate) fn basic(auth: &RegistryAuth) -> Result<Option<HeaderValue>> {
 }
 
 /// A header that no log shows.
-fn secret(text: String) -> Result<HeaderValue> {
+pub(crate) fn secret(text: String) -> Result<HeaderValue> {
     let mut value =
         HeaderValue::try_from(text).map_err(|_| Error::system("the registry's token cannot stand in a header"))?;
     value.set_sensitive(true);

@@ -48,20 +48,22 @@ pub async fn serve(
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (record, answer) = (seen.clone(), Arc::new(answer));
     let task = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let answer = {
-                let answer = answer.clone();
-                move |seen: &Seen| answer(address, seen)
-            };
-            match &tls {
-                None => one(stream, record.clone(), answer).await,
-                // A client that does not speak TLS is not our concern.
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => one(stream, record.clone(), answer).await,
-                    Err(_) => continue,
-                },
-            }
+            let (tls, record, answer) = (tls.clone(), record.clone(), answer.clone());
+            connections.spawn(async move {
+                let answer = move |seen: &Seen| answer(address, seen);
+                match tls {
+                    None => one(stream, record, answer).await,
+                    // A client that does not speak TLS is not our concern.
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            one(stream, record, answer).await;
+                        }
+                    }
+                }
+            });
         }
     });
     Stub { address, seen, task }

@@ -16,22 +16,39 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem:
 
 type ClientKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// The configuration for one host. Reads files: call it off the runtime's threads.
+/// Files that decide whom to trust and who we are.
+pub(crate) struct ClientFiles {
+    /// Authorities beyond the host's own.
+    pub authorities: Vec<PathBuf>,
+    /// Certificate and key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// The configuration for one host, from its folder. Reads files: call it off the runtime's threads.
 pub(crate) fn client(folder: &Path, verify: bool) -> Result<Arc<ClientConfig>> {
     let files = files(folder).map_err(|error| Error::system(format!("{}: {error}", folder.display())))?;
+    let authorities = with_extension(&files, "crt").cloned().collect();
+    from_files(&ClientFiles { authorities, client: client_pair(&files)? }, verify)
+}
+
+/// The same from named files.
+pub(crate) fn from_files(files: &ClientFiles, verify: bool) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::system(format!("tls: {error}")))?;
     let builder = if verify {
-        builder.with_root_certificates(roots(&files)?)
+        builder.with_root_certificates(roots(&files.authorities)?)
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
     };
-    let config = match client_key(&files)? {
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| Error::system(format!("client certificate in {}: {error}", folder.display())))?,
+    let config = match &files.client {
+        Some((certificate, key)) => {
+            let (chain, secret) = client_key(certificate, key)?;
+            builder
+                .with_client_auth_cert(chain, secret)
+                .map_err(|error| Error::system(format!("client certificate {}: {error}", certificate.display())))?
+        }
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
@@ -53,14 +70,14 @@ fn with_extension<'a>(files: &'a [PathBuf], extension: &'a str) -> impl Iterator
     files.iter().filter(move |path| path.extension().is_some_and(|found| found == extension))
 }
 
-fn roots(files: &[PathBuf]) -> Result<RootCertStore> {
+fn roots(authorities: &[PathBuf]) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
         tracing::warn!(%error, "an authority of the host could not be read");
     }
     roots.add_parsable_certificates(native.certs);
-    for path in with_extension(files, "crt") {
+    for path in authorities {
         roots.add_parsable_certificates(certificates(path)?);
     }
     Ok(roots)
@@ -73,20 +90,24 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 /// The first pair of `x.cert` and `x.key`; one without the other is an error, as in dockerd.
-fn client_key(files: &[PathBuf]) -> Result<Option<ClientKey>> {
+fn client_pair(files: &[PathBuf]) -> Result<Option<(PathBuf, PathBuf)>> {
     let Some(certificate) = with_extension(files, "cert").next() else {
         return match with_extension(files, "key").next() {
             Some(key) => Err(missing(key, "cert")),
             None => Ok(None),
         };
     };
-    let path = certificate.with_extension("key");
-    if !files.contains(&path) {
+    let key = certificate.with_extension("key");
+    if !files.contains(&key) {
         return Err(missing(certificate, "key"));
     }
-    let key =
-        PrivateKeyDer::from_pem_file(&path).map_err(|error| Error::system(format!("{}: {error}", path.display())))?;
-    Ok(Some((certificates(certificate)?, key)))
+    Ok(Some((certificate.clone(), key)))
+}
+
+fn client_key(certificate: &Path, key: &Path) -> Result<ClientKey> {
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| Error::system(format!("{}: {error}", key.display())))?;
+    Ok((certificates(certificate)?, secret))
 }
 
 fn missing(present: &Path, extension: &str) -> Error {

@@ -1,13 +1,16 @@
 //! Tokens: a registry's realm exchanges credentials for one (the Docker token specification).
 
+use bytes::Bytes;
 use gantry_domain::{Error, Result, registry::RegistryAuth};
-use http::{StatusCode, Uri, uri::Scheme};
+use http::{HeaderValue, Method, StatusCode, Uri, header, uri::Scheme};
 use serde::Deserialize;
 
 use crate::{
-    address::{Host, RegistryConfig},
-    client::{self, Answer, Question},
+    address::Host,
+    client::{Answer, Client, MAX_BODY, Payload, Question, status_text},
+    config::RegistryConfig,
     login,
+    refusal::Refusal,
 };
 
 /// What dockerd calls itself towards token servers; some tell clients apart by it.
@@ -20,6 +23,8 @@ pub(crate) struct Wanted<'a> {
     pub scope: &'a str,
     pub registry: &'a Host,
     pub config: &'a RegistryConfig,
+    /// A login wants a token that outlives it.
+    pub offline: bool,
 }
 
 pub(crate) struct Granted {
@@ -48,17 +53,20 @@ impl Wanted<'_> {
             false if host.insecure => None,
             false => return Err(Error::system(format!("the registry's token realm {} is not https", self.realm))),
         };
+        let client = Client::new(host, tls, self.config.proxies.clone());
         let answer = match auth.identity_token.is_empty() {
             true => {
-                let (url, authorization) = (self.with_query(&realm, auth)?, login::basic(auth)?);
-                client::ask(Question { host: &host, tls, url, authorization, form: None }).await?
+                let question = Question::new(Method::GET, self.with_query(&realm, auth)?);
+                client.ask(question.with(header::AUTHORIZATION, login::basic(auth)?)).await?
             }
             false => {
-                let form = Some(self.form(auth)?);
-                client::ask(Question { host: &host, tls, url: realm, authorization: None, form }).await?
+                let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+                let mut question = Question::new(Method::POST, realm).with(header::CONTENT_TYPE, Some(kind));
+                question.payload = Payload::Bytes(Bytes::from(self.form(auth)?));
+                client.ask(question).await?
             }
         };
-        granted(&answer, auth)
+        granted(answer, auth).await
     }
 
     /// The realm comes from outside: an absolute URL of a host, without credentials of its own.
@@ -72,7 +80,10 @@ impl Wanted<'_> {
     }
 
     fn with_query(&self, realm: &Uri, auth: &RegistryAuth) -> Result<Uri> {
-        let mut fields = vec![("client_id", CLIENT), ("offline_token", "true")];
+        let mut fields = vec![("client_id", CLIENT)];
+        if self.offline {
+            fields.push(("offline_token", "true"));
+        }
         fields.extend([("service", self.service), ("account", &auth.username)].iter().filter(|one| !one.1.is_empty()));
         fields.extend(self.scope.split_whitespace().map(|scope| ("scope", scope)));
         let query = encode(&fields)?;
@@ -95,11 +106,13 @@ fn encode(fields: &[(&str, &str)]) -> Result<String> {
     serde_html_form::to_string(fields).map_err(|error| Error::system(format!("token request: {error}")))
 }
 
-fn granted(answer: &Answer, auth: &RegistryAuth) -> Result<Granted> {
-    if answer.status != StatusCode::OK {
-        return Err(Error::new(login::refusal(answer.status), refusal_text(answer)));
+async fn granted(answer: Answer, auth: &RegistryAuth) -> Result<Granted> {
+    let status = answer.status;
+    let body = answer.body.whole(MAX_BODY).await?;
+    if status != StatusCode::OK {
+        return Err(Error::new(login::refusal(status), refusal_text(status, &body)));
     }
-    let body: TokenBody = serde_json::from_slice(&answer.body)
+    let body: TokenBody = serde_json::from_slice(&body)
         .map_err(|error| Error::system(format!("unable to decode token response: {error}")))?;
     let token = if body.access_token.is_empty() { body.token } else { body.access_token };
     if token.is_empty() {
@@ -111,41 +124,25 @@ fn granted(answer: &Answer, auth: &RegistryAuth) -> Result<Granted> {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct ErrorBody {
+struct DetailsBody {
     details: String,
-    errors: Vec<OneError>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct OneError {
-    code: String,
-    message: String,
 }
 
 /// `unauthorized: incorrect username or password`: Docker Hub's `details`, or the specification's `errors`.
-fn refusal_text(answer: &Answer) -> String {
-    let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let class = match answer.status {
+fn refusal_text(status: StatusCode, body: &[u8]) -> String {
+    let class = match status {
         StatusCode::UNAUTHORIZED => "unauthorized",
         StatusCode::FORBIDDEN => "denied",
         StatusCode::TOO_MANY_REQUESTS => "toomanyrequests",
         _ => "unknown",
     };
-    if !body.details.is_empty() {
-        return format!("{class}: {}", body.details);
+    let found: DetailsBody = serde_json::from_slice(body).unwrap_or_default();
+    if !found.details.is_empty() {
+        return format!("{class}: {}", found.details);
     }
-    let texts: Vec<String> = body.errors.iter().map(OneError::text).collect();
-    match texts.is_empty() {
-        false => texts.join("\n"),
-        true if answer.status.is_client_error() && class != "unknown" => format!("{class}: authentication required"),
-        true => format!("received unexpected HTTP status: {}", answer.status_text()),
-    }
-}
-
-impl OneError {
-    fn text(&self) -> String {
-        let code = self.code.to_lowercase().replace('_', " ");
-        if self.message.is_empty() { code } else { format!("{code}: {}", self.message) }
+    match Refusal::listed(body) {
+        Some(refusal) => refusal.text,
+        None if status.is_client_error() && class != "unknown" => format!("{class}: authentication required"),
+        None => format!("received unexpected HTTP status: {}", status_text(status)),
     }
 }

@@ -22,7 +22,7 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/containers/{id}/changes", "ContainerChanges", container_changes)
             .summary("List the paths in which a container differs from its image")
-            .json::<Vec<FilesystemChange>>(200)
+            .json::<Option<Vec<FilesystemChange>>>(200)
             .errors(&[400, 404, 500]),
         Route::get("/containers/{id}/export", "ContainerExport", container_export)
             .summary("Put a container's root file system into an archive")

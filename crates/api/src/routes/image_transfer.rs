@@ -1,22 +1,23 @@
-//! Images that come and go as archives: import, load, save.
+//! Images that come and go: pull and import, load, save.
 
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use gantry_domain::{Error, container::validate::ApiVersion, platform::Platform};
-use gantry_engine::image::{ImageImport, LoadMessage};
+use gantry_engine::image::{ImageImport, ImagePull, LoadMessage};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     app::App,
     body::Upload,
     error::Result,
-    extract::{Name, Version},
+    extract::{Credentials, Name, Version},
     query::{self, UriQuery},
     route::Route,
     server::Client,
     stream,
+    views::progress::{self, ProgressDetail, ProgressMessage},
 };
 
 const TAR: &str = "application/x-tar";
@@ -24,11 +25,11 @@ const TAR: &str = "application/x-tar";
 pub fn routes() -> Vec<Route> {
     vec![
         Route::post("/images/create", "ImageCreate", image_create)
-            .summary("Make an image of an archive (pulling is not built yet)")
+            .summary("Pull an image, or make one of an archive")
             .query::<CreateQuery>()
             .archive_body()
             .json::<ProgressMessage>(200)
-            .errors(&[400, 404, 500, 501]),
+            .errors(&[400, 403, 404, 500, 501, 503]),
         Route::post("/images/load", "ImageLoad", image_load)
             .summary("Take images out of an archive")
             .query::<LoadQuery>()
@@ -48,56 +49,10 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// One line of progress; lines end in `\r\n`.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub struct ProgressMessage {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<String>,
-    #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
-    progress_detail: Option<ProgressDetail>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    #[serde(rename = "errorDetail", skip_serializing_if = "Option::is_none")]
-    error_detail: Option<ErrorDetail>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-/// Bytes.
-#[derive(Debug, Serialize, JsonSchema)]
-struct ProgressDetail {
-    current: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<u64>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct ErrorDetail {
-    message: String,
-}
-
-impl ProgressMessage {
-    fn status(status: impl Into<String>) -> Self {
-        Self { status: Some(status.into()), ..Self::default() }
-    }
-    fn stream(text: String) -> Self {
-        Self { stream: Some(text), ..Self::default() }
-    }
-    fn error(error: &Error) -> Self {
-        let message = error.message().to_owned();
-        Self { error: Some(message.clone()), error_detail: Some(ErrorDetail { message }), ..Self::default() }
-    }
-    fn line(&self) -> Bytes {
-        stream::json_line(self, "\r\n")
-    }
-}
-
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
 struct CreateQuery {
-    /// Name to pull.
+    /// Name to pull; with `tag` empty and none in the name, all tags.
     #[serde(rename = "fromImage")]
     from_image: String,
     /// `-`: the archive is the body.
@@ -118,10 +73,14 @@ async fn image_create(
     State(app): State<App>,
     UriQuery(query): UriQuery<CreateQuery>,
     client: Client,
+    Credentials(auth): Credentials,
     Upload(archive): Upload,
 ) -> Result<Response> {
     if !query.from_image.is_empty() {
-        return Err(Error::not_implemented("POST /images/create?fromImage= is not implemented by gantry yet").into());
+        let platform = query::platform(query.platform.as_deref())?;
+        let pull = ImagePull { image: query.from_image, tag: query.tag, platform, auth };
+        let pulling = app.engine.image_pull(pull).await?;
+        return Ok(stream::chunked(Some("application/json"), progress::pull_lines(pulling), client.gone));
     }
     if query.from_src != "-" {
         return Err(Error::not_implemented("POST /images/create?fromSrc=URL is not implemented by gantry yet").into());
@@ -170,7 +129,7 @@ fn load_lines(
             Ok(LoadMessage::Layer { .. }) if quiet => return None,
             Ok(LoadMessage::Layer { id, current, total }) => ProgressMessage {
                 id: Some(id),
-                progress_detail: Some(ProgressDetail { current, total: (total > 0).then_some(total) }),
+                progress_detail: Some(ProgressDetail::of(current, total)),
                 ..ProgressMessage::status("Loading layer")
             },
             Ok(LoadMessage::LoadedName(name)) => ProgressMessage::stream(format!("Loaded image: {name}\n")),

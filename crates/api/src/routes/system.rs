@@ -136,6 +136,7 @@ async fn system_auth(State(app): State<App>, Json(body): Json<AuthConfig>) -> Re
         password: body.password,
         server_address: body.serveraddress,
         identity_token: body.identitytoken,
+        registry_token: String::new(),
     };
     Ok(reply::ok(&AuthResponse::from(app.engine.system_auth(&auth).await?)))
 }

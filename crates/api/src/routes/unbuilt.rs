@@ -15,10 +15,7 @@ pub fn routes() -> Vec<Route> {
     vec![
         not_built(Route::post, "/build", "ImageBuild"),
         not_built(Route::post, "/build/cancel", "BuildCancel"),
-        not_built(Route::post, "/images/{name}/push", "ImagePush"),
-        not_built(Route::get, "/images/search", "ImageSearch"),
         not_built(Route::get, "/images/{name}/attestations", "ImageAttestations"),
-        not_built(Route::get, "/distribution/{name}/json", "DistributionInspect"),
         not_built(Route::post, "/session", "Session"),
         not_built(Route::post, "/grpc", "Grpc"),
         Route::get("/containers/{id}/checkpoints", "CheckpointList", checkpoint).undescribed(),

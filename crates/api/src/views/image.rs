@@ -311,3 +311,17 @@ impl From<ImagesPruned> for ImagePruneResponse {
         Self { images_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: pruned.reclaimed }
     }
 }
+
+/// `GET /distribution/{name}/json`
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct DistributionInspect {
+    descriptor: gantry_domain::image::Descriptor,
+    platforms: Vec<gantry_domain::platform::Platform>,
+}
+
+impl From<gantry_domain::registry::Distribution> for DistributionInspect {
+    fn from(found: gantry_domain::registry::Distribution) -> Self {
+        Self { descriptor: found.descriptor, platforms: found.platforms }
+    }
+}

@@ -126,7 +126,12 @@ impl Content {
 
     /// A blob as it is stored; whoever needs it whole and right hashes it.
     pub async fn stream(&self, digest: &Digest) -> Result<ByteStream> {
-        let request = ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
+        self.stream_from(digest, 0).await
+    }
+
+    /// The same without its first bytes.
+    pub async fn stream_from(&self, digest: &Digest, offset: u64) -> Result<ByteStream> {
+        let request = ReadContentRequest { digest: digest.to_string(), offset: offset as i64, size: 0 };
         let answers = self.client.content().read(request).await.map_err(client::error)?.into_inner();
         Ok(answers.map(|answer| answer.map(|answer| Bytes::from(answer.data)).map_err(client::error)).boxed())
     }

@@ -114,6 +114,13 @@ pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, DOCKER_MANIFEST | OCI_MANIFEST)
 }
 
+/// What can be extracted.
+pub fn is_layer(media_type: &str) -> bool {
+    const SUFFIXES: [&str; 4] = ["", ".gzip", "+gzip", "+zstd"];
+    let rest = media_type.strip_prefix(OCI_LAYER).or_else(|| media_type.strip_prefix(DOCKER_LAYER));
+    rest.is_some_and(|rest| SUFFIXES.contains(&rest) || rest == ".zstd")
+}
+
 /// What rides in an index beside the images.
 pub fn is_attestation(descriptor: &Descriptor) -> bool {
     descriptor.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(REFERENCE_TYPE))

@@ -165,7 +165,7 @@ impl ContainerdImages {
     }
 
     /// The image that is about to lose its last name gets the one of a nameless image, as dockerd does.
-    async fn keep_replaced(&self, name: &str, target: &Descriptor) -> Result<()> {
+    pub(super) async fn keep_replaced(&self, name: &str, target: &Descriptor) -> Result<()> {
         let Some(old) = self.image(name).await? else { return Ok(()) };
         if old.target.digest == target.digest {
             return Ok(());

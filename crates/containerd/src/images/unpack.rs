@@ -30,15 +30,22 @@ pub struct Unpacker {
     pub locks: ChainLocks,
 }
 
+/// Where the unpacking of a layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Begun,
+    Done,
+}
+
 /// Layers that were extracted while they arrived, by the digest of their blob.
 pub type StagedLayers = HashMap<Digest, Staged>;
 
-/// One unpacking of a chain at a time: the others wait and find it done.
+/// One unpacking of a chain, or transfer of a blob, at a time: the others wait and find it done.
 #[derive(Clone, Default)]
 pub struct ChainLocks(Arc<Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>>);
 
 impl ChainLocks {
-    async fn lock(&self, chain: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
+    pub async fn lock(&self, chain: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.0.lock();
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
@@ -51,6 +58,16 @@ impl ChainLocks {
 impl Unpacker {
     /// Chain id of the top layer, which is there and is kept by the config's label; empty for an image without layers.
     pub async fn unpack(&self, image: &PlatformImage, staged: &mut StagedLayers) -> Result<String> {
+        self.unpack_with(image, staged, &|_, _| ()).await
+    }
+
+    /// The same, telling of each layer.
+    pub async fn unpack_with(
+        &self,
+        image: &PlatformImage,
+        staged: &mut StagedLayers,
+        tell: &(dyn Fn(Step, &Descriptor) + Send + Sync),
+    ) -> Result<String> {
         let diff_ids = &image.config.rootfs.diff_ids;
         if diff_ids.len() != image.layers.len() {
             return Err(Error::invalid(format!(
@@ -73,7 +90,9 @@ impl Unpacker {
         }
         for at in next..chain.len() {
             let parent = at.checked_sub(1).map_or("", |below| chain[below].as_str());
+            tell(Step::Begun, &image.layers[at]);
             self.layer(&image.layers[at], &diff_ids[at], parent, &chain[at], staged).await?;
+            tell(Step::Done, &image.layers[at]);
         }
         let label = format!("containerd.io/gc.ref.snapshot.{}", self.snapshots.name());
         self.content.set_labels(&image.config_digest, &[(label, top.to_string())].into()).await?;

@@ -1,6 +1,6 @@
 //! The engine's settings from effective values, each checked.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use gantry_domain::{
     container::host_config::{LogConfig, Ulimit},
@@ -69,6 +69,7 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         exec_root: absolute(values, "exec-root", &defaults.exec_root)?,
         max_concurrent_downloads: count(values, "max-concurrent-downloads", "max concurrent downloads")?,
         max_concurrent_uploads: count(values, "max-concurrent-uploads", "max concurrent uploads")?,
+        max_download_attempts: count(values, "max-download-attempts", "max download attempts")?,
         warnings: Vec::new(),
     })
 }
@@ -217,8 +218,14 @@ fn cgroupns_mode(values: &Values) -> Result<String, String> {
     }
 }
 
+/// systemd where it runs and the cgroups are of version 2, as in dockerd.
+fn default_cgroup_driver(root: &Path) -> &'static str {
+    let is_unified = root.join("sys/fs/cgroup/cgroup.controllers").exists();
+    if is_unified && root.join("run/systemd/system").is_dir() { "systemd" } else { "cgroupfs" }
+}
+
 fn cgroup_driver(values: &Values) -> Result<String, String> {
-    let mut driver = Settings::default().cgroup_driver;
+    let mut driver = default_cgroup_driver(Path::new("/")).to_owned();
     for option in values.list("exec-opts") {
         let parts = option.split_once('=').map(|(key, value)| (key.trim().to_lowercase(), value.trim()));
         match parts {
@@ -302,4 +309,20 @@ fn mirrors(values: &Values) -> Result<Vec<String>, String> {
         }
     }
     Ok(mirrors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_keeps_the_cgroups_only_where_it_runs_and_they_are_unified() {
+        let root = tempfile::tempdir().expect("a folder");
+        assert_eq!(default_cgroup_driver(root.path()), "cgroupfs");
+        std::fs::create_dir_all(root.path().join("run/systemd/system")).expect("made");
+        assert_eq!(default_cgroup_driver(root.path()), "cgroupfs");
+        std::fs::create_dir_all(root.path().join("sys/fs/cgroup")).expect("made");
+        std::fs::write(root.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu").expect("written");
+        assert_eq!(default_cgroup_driver(root.path()), "systemd");
+    }
 }

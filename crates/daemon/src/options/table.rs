@@ -69,7 +69,6 @@ fn is_foreign_firewall(value: &Value) -> bool {
     !matches!(value.as_str(), None | Some("" | "nftables"))
 }
 
-const NO_REGISTRY: &str = "pull and push are not there yet";
 const NO_SWARM: &str = "swarm mode is not there";
 const NO_BRIDGE_LAYOUT: &str =
     "this part of the default bridge cannot be set yet (--bip, --fixed-cidr and --default-address-pool can)";
@@ -251,8 +250,8 @@ pub static ROWS: &[Row] = &[
         "IP addresses that the special 'host-gateway' string in --add-host resolves to",
     ),
     file_only("host-gateway-ip", Text(""), NewContainers, Works),
-    row("http-proxy", Text(""), Live, TunesNothing(NO_REGISTRY), "HTTP proxy URL to use for outgoing traffic"),
-    row("https-proxy", Text(""), Live, TunesNothing(NO_REGISTRY), "HTTPS proxy URL to use for outgoing traffic"),
+    row("http-proxy", Text(""), Live, Works, "HTTP proxy URL to use for outgoing traffic"),
+    row("https-proxy", Text(""), Live, Works, "HTTPS proxy URL to use for outgoing traffic"),
     row("icc", Bool(true), Restart, Works, "Enable inter-container communication for the default bridge network"),
     row(
         "init",
@@ -315,15 +314,9 @@ pub static ROWS: &[Row] = &[
         ),
     ),
     keyed("log-opt", "log-opts", Map, NewContainers, Works, "Default log driver options for containers"),
-    row("max-concurrent-downloads", Int(3), Live, TunesNothing(NO_REGISTRY), "Set the max concurrent downloads"),
-    row("max-concurrent-uploads", Int(5), Live, TunesNothing(NO_REGISTRY), "Set the max concurrent uploads"),
-    row(
-        "max-download-attempts",
-        Int(5),
-        Live,
-        TunesNothing(NO_REGISTRY),
-        "Set the max download attempts for each pull",
-    ),
+    row("max-concurrent-downloads", Int(3), Live, Works, "Set the max concurrent downloads"),
+    row("max-concurrent-uploads", Int(5), Live, Works, "Set the max concurrent uploads"),
+    row("max-download-attempts", Int(5), Live, Works, "Set the max download attempts for each pull"),
     row(
         "metrics-addr",
         Text(""),
@@ -347,7 +340,7 @@ pub static ROWS: &[Row] = &[
         "TCP port number of the network diagnostic server",
     ),
     row("no-new-privileges", Bool(false), NewContainers, Works, "Set no-new-privileges by default for new containers"),
-    row("no-proxy", Text(""), Live, TunesNothing(NO_REGISTRY), "Comma-separated list of hosts that need no proxy"),
+    row("no-proxy", Text(""), Live, Works, "Comma-separated list of hosts that need no proxy"),
     keyed(
         "node-generic-resource",
         "node-generic-resources",
@@ -358,14 +351,7 @@ pub static ROWS: &[Row] = &[
     ),
     short('p', row("pidfile", Text(""), Restart, Works, "Path to use for daemon PID file")),
     row("raw-logs", Bool(false), Restart, Works, "Full timestamps without ANSI coloring; gantryd's log never has any"),
-    keyed(
-        "registry-mirror",
-        "registry-mirrors",
-        List,
-        Live,
-        TunesNothing(NO_REGISTRY),
-        "Preferred Docker registry mirror",
-    ),
+    keyed("registry-mirror", "registry-mirrors", List, Live, Works, "Preferred Docker registry mirror"),
     row(
         "rootless",
         Bool(false),

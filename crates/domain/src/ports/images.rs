@@ -8,6 +8,8 @@ use crate::{
     Digest, Result,
     image::{Descriptor, NamedImage, PlatformImage},
     platform::Platform,
+    reference::Reference,
+    registry::RegistryAuth,
 };
 
 /// The image store. Names are fully qualified references; what they point to is never guessed from a config digest.
@@ -57,6 +59,16 @@ pub trait ImageStore: Send + Sync {
         layer: Option<ByteStream>,
         config: Bytes,
     ) -> Result<(Descriptor, LeaseGuard)>;
+    /// `docker pull`: blobs as they are missing, unpacked while they come, the names at the very end. An error before
+    /// the first byte is the call's own. A pull that fails or whose stream is dropped leaves nothing but blobs, whole
+    /// or in part, that the next one goes on from.
+    async fn pull(&self, request: PullRequest) -> Result<BoxStream<Result<PullProgress>>>;
+    /// `docker push`: what the registry has is not sent again. `NotFound` for a name that is not here.
+    async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>>;
+
+    /// Gives up what pulls that were cut off have kept to go on from; pulls that run keep theirs.
+    async fn forget_partial_pulls(&self) -> Result<()>;
+
     /// Ends the protection of content that by now has a name.
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()>;
     /// Names of our leases; for the reconciliation.
@@ -88,4 +100,88 @@ pub enum LoadProgress {
     Layer { id: String, current: u64, total: u64 },
     /// One image is there; name as Docker shows it, or none and its id.
     Loaded { name: Option<String>, target: Box<Descriptor> },
+}
+
+#[derive(Debug, Clone)]
+pub struct PullRequest {
+    /// With tag or digest; without, every tag of the repository.
+    pub reference: Reference,
+    /// The host's where none was asked for.
+    pub platform: Option<Platform>,
+    pub auth: RegistryAuth,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum PullProgress {
+    /// A manifest was found: work on one tag (or digest) begins.
+    Begun {
+        tag: String,
+    },
+    Layer {
+        id: String,
+        step: PullStep,
+    },
+    /// One name is set; `newer` when anything of it was not here before.
+    Pulled {
+        reference: Reference,
+        target: Box<Descriptor>,
+        newer: bool,
+    },
+}
+
+/// Where a layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullStep {
+    Queued,
+    Waiting,
+    Downloading { current: u64, total: u64 },
+    Retrying { seconds: u64 },
+    Downloaded,
+    Extracting { current: u64, total: u64 },
+    Complete,
+    Exists,
+}
+
+#[derive(Debug, Clone)]
+pub struct PushRequest {
+    /// With a tag; without, every tag of the repository that is here.
+    pub reference: Reference,
+    pub platform: Option<Platform>,
+    pub auth: RegistryAuth,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum PushProgress {
+    Layer {
+        id: String,
+        step: PushStep,
+    },
+    /// Of an index only this manifest is here whole, or was asked for.
+    Instead {
+        index: Box<Descriptor>,
+        manifest: Box<Descriptor>,
+    },
+    Pushed {
+        reference: Reference,
+        target: Box<Descriptor>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushStep {
+    Preparing,
+    Waiting,
+    Pushing {
+        current: u64,
+        total: u64,
+    },
+    Retrying {
+        seconds: u64,
+    },
+    Pushed,
+    Exists,
+    /// From a repository of the same registry.
+    Mounted {
+        from: String,
+    },
 }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use crate::{
     Result,
-    registry::{Login, RegistryAuth},
+    reference::Reference,
+    registry::{Distribution, Login, RegistryAuth, SearchResult},
 };
 
 /// Registries, by the address that a client typed. Credentials go to that host and its token realm, nowhere else.
@@ -14,4 +15,8 @@ pub trait Registry: Send + Sync {
     /// `Unauthorized` when it refuses them, `InvalidParameter` for an address that is none, `System` when it cannot be
     /// reached; never longer than a minute.
     async fn login(&self, auth: &RegistryAuth) -> Result<Login>;
+    /// Asks the index that the term names (`host/term`), Docker Hub's without, for at most `limit` repositories.
+    async fn search(&self, term: &str, limit: u32, auth: &RegistryAuth) -> Result<Vec<SearchResult>>;
+    /// What the name leads to in its registry; nothing of it is kept.
+    async fn distribution(&self, reference: &Reference, auth: &RegistryAuth) -> Result<Distribution>;
 }

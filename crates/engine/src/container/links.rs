@@ -127,12 +127,12 @@ impl Engine {
     pub(crate) async fn link_delete(&self, typed: &str) -> Result<()> {
         self.parts.container(typed)?;
         let Some((parent, alias)) = typed.trim_start_matches('/').rsplit_once('/') else {
-            return Err(Error::system("Conflict, cannot remove the default link name of the container"));
+            return Err(Error::conflict("Conflict, cannot remove the default link name of the container"));
         };
         let parent = self
             .parts
             .container(parent)
-            .map_err(|_| Error::system(format!("Cannot get parent /{parent} for link name /{parent}/{alias}")))?;
+            .map_err(|_| Error::not_found(format!("Cannot get parent /{parent} for link name /{parent}/{alias}")))?;
         let alias = alias.to_owned();
         parent.run(move |owner| async move { owner.unlink(&alias).await }.boxed()).await
     }

@@ -53,10 +53,11 @@ async fn delete(parts: &Parts, typed: &str, force: bool) -> Result<Vec<ImageDele
 /// The name that was typed, where a name and not an id was typed.
 fn named<'a>(names: &[&'a NamedImage], typed: &str) -> Option<&'a NamedImage> {
     let reference = Reference::parse(typed).ok()?;
-    if reference.digest.is_some() {
-        return None;
-    }
-    let canonical = reference.with_default_tag().canonical();
+    // A digest says all; the name is there when the image was pulled by it.
+    let canonical = match reference.digest {
+        Some(_) => Reference { tag: None, ..reference }.canonical(),
+        None => reference.with_default_tag().canonical(),
+    };
     names.iter().find(|named| named.name == canonical).copied()
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use gantry_domain::{
     Digest, Error, Result,
     filter::Filters,
+    glob::path_match,
     image::{Descriptor, NamedImage},
     platform::Platform,
     ports::LayerUsage,
@@ -28,13 +29,15 @@ impl Engine {
         let since = self.created_of(filters, "since").await?;
         let layers = self.parts.catalog.layers().await?;
         let mut list = Vec::new();
-        for names in by_target(&self.parts.catalog.names().await?).into_values() {
+        let mut names = self.parts.catalog.names().await?.as_ref().clone();
+        // Of an image with more names only those that are meant are shown.
+        names.retain(|named| reference_matches(filters, &named.name));
+        for names in by_target(&names).into_values() {
             let details = details(&self.parts, &names, None, &layers).await?;
             let created = created(&details);
             let labels =
                 details.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
-            let chosen = dangling.is_none_or(|wanted| wanted == details.repo_tags.is_empty())
-                && reference_matches(filters, &details)
+            let chosen = dangling.is_none_or(|wanted| wanted == details.is_dangling())
                 && prune_labels_match(filters, &labels)
                 && [before, until].into_iter().flatten().all(|limit| created < Some(limit))
                 && since.is_none_or(|limit| created > Some(limit));
@@ -179,14 +182,13 @@ pub(crate) fn prune_labels_match(filters: &Filters, labels: &BTreeMap<String, St
 }
 
 /// A pattern in the manner of Go's `path.Match`, on familiar names with and without tag.
-fn reference_matches(filters: &Filters, details: &ImageDetails) -> bool {
+fn reference_matches(filters: &Filters, name: &str) -> bool {
     if !filters.contains("reference") {
         return true;
     }
-    filters.values("reference").any(|pattern| {
-        details.repo_tags.iter().any(|tag| {
-            let name = tag.rsplit_once(':').map_or(tag.as_str(), |(name, _)| name);
-            gantry_domain::glob::path_match(pattern, tag) || gantry_domain::glob::path_match(pattern, name)
-        })
+    let reference = Reference::parse(name).ok().filter(|_| !catalog::is_dangling(name));
+    reference.is_some_and(|reference| {
+        let shown = [reference.familiar(), reference.familiar_name()];
+        filters.values("reference").any(|pattern| shown.iter().any(|name| path_match(pattern, name)))
     })
 }

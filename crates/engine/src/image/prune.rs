@@ -22,7 +22,7 @@ impl Engine {
             let created = image.image.as_ref().and_then(|image| image.config.created).and_then(|created| created.0);
             let labels = image.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
             let chosen = image.containers == 0
-                && (!dangling_only || image.repo_tags.is_empty())
+                && (!dangling_only || image.is_dangling())
                 && until.is_none_or(|until| created.is_some_and(|created| created < until))
                 && prune_labels_match(filters, &labels);
             if !chosen {
@@ -36,6 +36,9 @@ impl Engine {
                     Err(error) => tracing::info!(image = target, %error, "not pruned"),
                 }
             }
+        }
+        if until.is_none() && !filters.contains("label") && !filters.contains("label!") {
+            self.parts.ports.images.forget_partial_pulls().await?;
         }
         let after = self.parts.catalog.total_size().await?;
         pruned.reclaimed = u64::try_from(before - after).unwrap_or(0);
