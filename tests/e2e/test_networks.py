@@ -322,3 +322,21 @@ def test_isolation_comes_back_after_a_flush_also_without_gantryd(fresh):
     engine.docker("rm", "-f", "a1", "b1")
     engine.docker("network", "rm", "one", "two")
     assert [name for name in links(engine) if name.startswith(("br-", "veth"))] == []
+
+
+def test_a_docker0_of_somebody_else_is_left_alone_and_our_own_is_found_again(fresh):
+    engine = fresh(start=False)
+    links = lambda: engine.namespace.exec("ip", "-br", "-o", "link", "show", "type", "bridge").stdout  # noqa: E731
+    engine.namespace.exec("ip", "link", "add", "docker0", "type", "bridge")
+    engine.namespace.exec("ip", "address", "add", "192.0.2.1/24", "dev", "docker0")
+    engine.start()
+    engine.load_busybox()
+    engine.docker("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    name = engine.out("network", "inspect", "bridge", "-f", '{{index .Options "com.docker.network.bridge.name"}}')
+    assert name == "gantry0" and "gantry0" in links()
+    own = engine.namespace.exec("ip", "-br", "address", "show", "dev", "docker0").stdout
+    assert "192.0.2.1/24" in own and "172." not in own
+    before = links(), engine.namespace.exec("ip", "-br", "address", "show", "dev", "gantry0").stdout
+    engine.restart()
+    assert (links(), engine.namespace.exec("ip", "-br", "address", "show", "dev", "gantry0").stdout) == before
+    assert engine.out("exec", "web", "ping", "-c1", "-W5", before[1].split()[2].split("/")[0]).startswith("PING")

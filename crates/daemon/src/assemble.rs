@@ -81,7 +81,7 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     let ports = crate::failpoints::wrap(ports);
 
     let bridge = DefaultBridge {
-        interface: layout::bridge(&id),
+        interface: network.default_bridge().await.context("the default bridge")?,
         address: config.bridge.address,
         range: config.bridge.range,
         pools: config.bridge.pools.clone(),

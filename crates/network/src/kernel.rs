@@ -13,10 +13,10 @@ use std::{
 use async_trait::async_trait;
 use gantry_domain::{
     ContainerId, Error, NetworkId, Result,
-    network::{NetworkRecord, PortRequest, Protocol, PublishedPort, names::ResolverSetup},
+    network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
     ports::{InterfaceStatistics, Network, SandboxSetup},
 };
-use gantry_wire::net::{IpProtocol, Port, Reply, Request, SOCKETS_PER_MESSAGE, Targets};
+use gantry_wire::net::{Port, Reply, Request, SOCKETS_PER_MESSAGE, Targets};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
@@ -66,6 +66,12 @@ impl KernelNetwork {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The name of the default bridge: `docker0`, or another where somebody else has a link of that name.
+    pub async fn default_bridge(&self) -> Result<String> {
+        let inner = self.inner.clone();
+        blocking(move || Ok(links::default_bridge(&inner.settings)?)).await
+    }
+
     /// Leaves a socket (the API's listening one) with netd under a name, so that it outlives gantryd.
     pub async fn keep_socket(&self, name: &str, socket: OwnedFd) -> Result<()> {
         self.inner.netd.ask(Request::Keep { name: name.to_owned() }, vec![Arc::new(socket)]).await?;
@@ -93,7 +99,7 @@ impl Inner {
         let mut reservations = Reservations::default();
         for (container, ports) in found.ports {
             if let Ok(id) = ContainerId::parse(&container) {
-                reservations.add(&id, ports.into_iter().filter_map(published));
+                reservations.add(&id, ports.into_iter().filter_map(ports::published));
             }
         }
         let rules = fs::read(folder.join("rules.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -179,7 +185,7 @@ impl Inner {
 
     async fn hold(&self, id: &ContainerId, reserved: &[Reserved]) -> Result<()> {
         for part in reserved.chunks(SOCKETS_PER_MESSAGE) {
-            let ports = part.iter().map(|(port, _)| wire_port(port)).collect();
+            let ports = part.iter().map(|(port, _)| ports::wire(port)).collect();
             let sockets = part.iter().map(|(_, socket)| socket.clone()).collect();
             self.netd.ask(Request::Hold { container: id.to_string(), ports }, sockets).await?;
         }
@@ -192,7 +198,7 @@ impl Inner {
             return Ok(());
         }
         let targets = targets(setup);
-        let ports: Vec<Port> = setup.ports.iter().map(wire_port).collect();
+        let ports: Vec<Port> = setup.ports.iter().map(ports::wire).collect();
         self.portless.lock().remove(&setup.id);
         let networks = setup.endpoints.iter().map(|(network, _)| network.bridge.as_str());
         let bridges: Vec<&str> = networks.filter(|bridge| !bridge.is_empty()).collect();
@@ -212,9 +218,9 @@ impl Inner {
 
     /// Binds again what nobody holds any more, because gantryd and netd died together.
     async fn mend_ports(&self, setup: &SandboxSetup) -> Result<()> {
-        let held: BTreeSet<Port> = self.reservations.lock().of(&setup.id).iter().map(wire_port).collect();
+        let held: BTreeSet<Port> = self.reservations.lock().of(&setup.id).iter().map(ports::wire).collect();
         let missing =
-            setup.ports.iter().filter(|port| port.host_port != rules::ROUTED && !held.contains(&wire_port(port)));
+            setup.ports.iter().filter(|port| port.host_port != rules::ROUTED && !held.contains(&ports::wire(port)));
         let mut reserved: Vec<Reserved> = Vec::new();
         for port in missing {
             match ports::bind(port) {
@@ -376,24 +382,4 @@ fn targets(setup: &SandboxSetup) -> Targets {
         v4: of(false).and_then(|ip| if let std::net::IpAddr::V4(ip) = ip { Some(ip) } else { None }),
         v6: of(true).and_then(|ip| if let std::net::IpAddr::V6(ip) = ip { Some(ip) } else { None }),
     }
-}
-
-fn wire_port(port: &PublishedPort) -> Port {
-    Port {
-        protocol: rules::protocol(port.protocol),
-        host_ip: port.host_ip,
-        host_port: port.host_port,
-        container_port: port.container_port,
-    }
-}
-
-fn published(port: Port) -> Option<PublishedPort> {
-    let protocol = match port.protocol {
-        IpProtocol::TCP => Protocol::Tcp,
-        IpProtocol::UDP => Protocol::Udp,
-        IpProtocol::SCTP => Protocol::Sctp,
-        _ => return None,
-    };
-    let Port { host_ip, host_port, container_port, .. } = port;
-    Some(PublishedPort { container_port, protocol, host_ip, host_port })
 }

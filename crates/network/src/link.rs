@@ -135,10 +135,10 @@ fn create(attributes: Vec<LinkAttribute>) -> Step {
     (RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-pub fn set_alias(index: u32, alias: &str) -> Step {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.attributes = vec![LinkAttribute::IfAlias(alias.into())];
+/// An empty one takes it away.
+pub fn set_alias(name: &str, alias: &str) -> Step {
+    let mut link = by_name(name);
+    link.attributes.push(LinkAttribute::IfAlias(alias.into()));
     (RouteNetlinkMessage::SetLink(link), 0)
 }
 

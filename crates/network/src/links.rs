@@ -12,6 +12,9 @@ use crate::{
     settings::NetworkSettings,
 };
 
+/// Engines on one host, at most.
+const MANY: usize = 100;
+
 /// Takes a network's links away: those of the `known` names at once, else all that bear its id.
 pub fn remove(id: &NetworkId, known: &[String], settings: &NetworkSettings) -> io::Result<()> {
     let host = Route::open()?;
@@ -30,6 +33,18 @@ pub fn remove(id: &NetworkId, known: &[String], settings: &NetworkSettings) -> i
         }
     }
     Ok(())
+}
+
+/// `docker0`, unless somebody else's link has that name; then the first of `gantry0`, `gantry1` that nobody else has.
+pub fn default_bridge(settings: &NetworkSettings) -> io::Result<String> {
+    let host = Route::open()?;
+    let names = std::iter::once("docker0".to_owned()).chain((0..MANY).map(|n| format!("gantry{n}")));
+    for name in names {
+        if bridge::find(&host, &name)?.is_none_or(|link| bridge::is_ours(&link, settings)) {
+            return Ok(name);
+        }
+    }
+    Err(io::Error::other("docker0 and all names for another default bridge belong to others"))
 }
 
 /// The networks that links on the host belong to.

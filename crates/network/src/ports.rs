@@ -12,7 +12,10 @@ use gantry_domain::{
     ContainerId, Error, Result,
     network::{PortRequest, Protocol, PublishedPort},
 };
+use gantry_wire::net::{IpProtocol, Port};
 use socket2::{Domain, Socket, Type};
+
+use crate::rules;
 
 /// Of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -167,6 +170,28 @@ fn refused(port: &PublishedPort, error: &io::Error) -> Error {
     };
     let at = SocketAddr::from((port.host_ip, port.host_port));
     Error::system(format!("failed to bind host port {at}/{}: {cause}", port.protocol.as_str()))
+}
+
+/// In the companion's words.
+pub fn wire(port: &PublishedPort) -> Port {
+    Port {
+        protocol: rules::protocol(port.protocol),
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        container_port: port.container_port,
+    }
+}
+
+/// `None` for a protocol that an older companion would not have told of.
+pub fn published(port: Port) -> Option<PublishedPort> {
+    let protocol = match port.protocol {
+        IpProtocol::TCP => Protocol::Tcp,
+        IpProtocol::UDP => Protocol::Udp,
+        IpProtocol::SCTP => Protocol::Sctp,
+        _ => return None,
+    };
+    let Port { host_ip, host_port, container_port, .. } = port;
+    Some(PublishedPort { container_port, protocol, host_ip, host_port })
 }
 
 #[cfg(test)]

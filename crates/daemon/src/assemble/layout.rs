@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use gantry_domain::engine_id::EngineId;
 
 const INSTALLED: &[&str] = &["/usr/libexec/gantry", "/usr/local/libexec/gantry"];
 
@@ -31,12 +30,4 @@ fn find(name: &str) -> Option<PathBuf> {
         .chain(env::split_paths(&path).collect::<Vec<_>>())
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
-}
-
-/// `docker0`, unless somebody else's link has that name.
-pub fn bridge(id: &EngineId) -> String {
-    let link = Path::new("/sys/class/net/docker0");
-    let alias = std::fs::read_to_string(link.join("ifalias")).unwrap_or_default();
-    let free = !link.exists() || alias.trim() == format!("gantry:{id}");
-    if free { "docker0" } else { "gantry0" }.to_owned()
 }

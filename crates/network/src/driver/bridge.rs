@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::AddressAttribute,
-    link::{LinkAttribute, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
 };
 
 use super::{Driver, Join};
@@ -95,16 +95,24 @@ fn ensure(network: &NetworkRecord, settings: &NetworkSettings, wanted: &[IpNet],
     let found = find(&host, name)?;
     // The administrator's own bridge keeps what it has.
     let foreign = found.as_ref().is_some_and(|link| !is_ours(link, settings));
-    if found.is_none() {
-        host.execute(vec![link::create_bridge(name, random_mac(), mtu)])?;
-    }
     let alias = alias(settings, network);
-    if !foreign && found.as_ref().and_then(alias_of) != Some(&alias) {
-        host.execute(vec![link::set_alias(host.index_of(name)?, &alias)])?;
+    match &found {
+        None => create_marked(&host, name, mtu, &alias)?,
+        Some(link) if !is_bridge(link) => {
+            return Err(io::Error::other(format!("existing interface {name} is not a bridge")));
+        }
+        Some(link) if !foreign && alias_of(link) != Some(&alias) => {
+            host.execute(vec![link::set_alias(name, &alias)])?;
+        }
+        Some(_) => {}
     }
     let v6 = wanted.iter().any(|net| net.addr().is_ipv6());
-    sysctl::set_where_present(&format!("net/ipv6/conf/{name}/disable_ipv6"), if v6 { "0" } else { "1" })?;
-    sysctl::set_where_present(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+    if v6 || !foreign {
+        sysctl::set_where_present(&format!("net/ipv6/conf/{name}/disable_ipv6"), if v6 { "0" } else { "1" })?;
+    }
+    if !foreign {
+        sysctl::set_where_present(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+    }
     let index = host.index_of(name)?;
     let present = addresses(&host, index)?;
     let stale = present.iter().filter(|net| !foreign && !wanted.contains(net) && !is_link_local(net));
@@ -112,6 +120,17 @@ fn ensure(network: &NetworkRecord, settings: &NetworkSettings, wanted: &[IpNet],
     steps.extend(wanted.iter().filter(|net| !present.contains(net)).map(|net| link::add_address(index, *net)));
     steps.push(link::set_up(index));
     host.execute(steps)
+}
+
+/// Makes the bridge and marks it in one send, so that a gantryd that is killed leaves no link that is nobody's.
+fn create_marked(host: &Route, name: &str, mtu: u32, alias: &str) -> io::Result<()> {
+    let steps = vec![link::create_bridge(name, random_mac(), mtu), link::set_alias(name, alias)];
+    let made = host.execute(steps);
+    if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+        // Somebody made one of this name since it was looked for, and the mark went to that one.
+        host.execute(vec![link::set_alias(name, "")])?;
+    }
+    made
 }
 
 /// The gateway's address of each pool, with the pool's prefix.
@@ -164,6 +183,11 @@ pub fn network_of<'a>(link: &'a LinkMessage, settings: &NetworkSettings) -> Opti
 
 pub fn is_ours(link: &LinkMessage, settings: &NetworkSettings) -> bool {
     network_of(link, settings).is_some()
+}
+
+fn is_bridge(link: &LinkMessage) -> bool {
+    let is = |info: &LinkInfo| *info == LinkInfo::Kind(InfoKind::Bridge);
+    link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(is)))
 }
 
 fn alias_of(link: &LinkMessage) -> Option<&str> {

@@ -40,7 +40,7 @@ impl Driver for Parented {
                 None => make_dummy(&host, &parent)?,
             }
             let index = host.index_of(&parent)?;
-            host.execute(vec![link::set_alias(index, &bridge::alias(settings, network)), link::set_up(index)])?;
+            host.execute(vec![link::set_alias(&parent, &bridge::alias(settings, network)), link::set_up(index)])?;
         }
         self.probe(&host, &parent, network)
     }

@@ -141,6 +141,29 @@ fn a_bridge_of_the_administrators_is_used_and_left() {
 }
 
 #[test]
+fn links_of_others_keep_what_they_have() {
+    lab::run("bridges::links_of_others_keep_what_they_have", |lab| async move {
+        sh("ip link add br-own type bridge");
+        sh("ip link add veth-own type veth peer name veth-far");
+        let kept = ["disable_ipv6", "accept_ra"].map(|key| format!("/proc/sys/net/ipv6/conf/br-own/{key}"));
+        let read = || kept.clone().map(|path| std::fs::read_to_string(path).ok());
+        let before = read();
+        let network = lab.open().await;
+        network.ensure_network(&record("br-own", &["10.7.0.0/24"])).await.unwrap();
+        assert_eq!(read(), before);
+        let error = network.ensure_network(&record("veth-own", &["10.6.0.0/24"])).await.unwrap_err();
+        assert!(error.to_string().contains("existing interface veth-own is not a bridge"), "{error}");
+        assert!(!sh("ip -o address show veth-own").contains("10.6.0"));
+        // Another engine's default bridge is not ours; our own is, whoever of us made it.
+        assert_eq!(network.default_bridge().await.unwrap(), "docker0");
+        network.ensure_network(&record("docker0", &["10.5.0.0/24"])).await.unwrap();
+        assert_eq!(network.default_bridge().await.unwrap(), "docker0");
+        sh("ip link set docker0 alias gantry:another:one");
+        assert_eq!(network.default_bridge().await.unwrap(), "gantry0");
+    });
+}
+
+#[test]
 fn twenty_sandboxes_are_made_at_once_and_fifty_rounds_leave_nothing() {
     lab::run("bridges::twenty_sandboxes_are_made_at_once_and_fifty_rounds_leave_nothing", |lab| async move {
         let (network, bridge) = lab.with_bridge().await;
