@@ -362,8 +362,11 @@ impl ContainerFiles for Points<dyn ContainerFiles> {
 
 #[async_trait]
 impl Volumes for Points<dyn Volumes> {
-    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf> {
+    async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         through!("volumes.create", self.0.create(volume))
+    }
+    async fn check_removable(&self, name: &str) -> Result<()> {
+        through!("volumes.check_removable", self.0.check_removable(name))
     }
     async fn remove(&self, name: &str) -> Result<()> {
         through!("volumes.remove", self.0.remove(name))

@@ -16,6 +16,8 @@ pub(crate) struct Claims {
     pub kept: KeptRecords,
     names: HashMap<String, ContainerId>,
     pub volumes: BTreeMap<String, VolumeRecord>,
+    /// Volumes that have a tombstone and are not gone yet, with their driver. Nobody sees or takes them.
+    pub going_volumes: BTreeMap<String, String>,
     volume_users: HashMap<String, BTreeSet<ContainerId>>,
     pub networks: BTreeMap<NetworkId, NetworkRecord>,
     /// Networks that are being made or taken away: name, bridge and pools are theirs, and nobody sees or joins them.
@@ -63,6 +65,13 @@ impl Claims {
 
     pub fn volume_users(&self, name: &str) -> Vec<ContainerId> {
         self.volume_users.get(name).map(|users| users.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Its tombstone is durable: it is nobody's any more.
+    pub fn volume_goes(&mut self, name: &str) {
+        if let Some(volume) = self.volumes.remove(name) {
+            self.going_volumes.insert(volume.name, volume.driver);
+        }
     }
 
     pub fn use_image(&mut self, image: &Digest, id: &ContainerId) {

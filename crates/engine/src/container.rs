@@ -56,7 +56,7 @@ pub(crate) use health::forget as forget_health;
 pub(crate) use links::target as link_target;
 pub(crate) use owner::container_event;
 pub use stats::{ContainerStats, StatsMode, StatsSample};
-pub(crate) use stop::stop_for_shutdown;
+pub(crate) use stop::{DEFAULT_TIMEOUT, stop_for_shutdown};
 pub(crate) use users::{UserFiles, of_exec as exec_user};
 
 /// `POST /containers/create`.

@@ -95,18 +95,26 @@ impl Engine {
         }
         let (ring, receiver) = self.parts.events.subscribe();
         let since = query.since;
-        let past = ring.into_iter().filter(move |event| since.is_some_and(|since| event.at >= since));
-        let live = BroadcastStream::new(receiver).map(|received| match received {
-            Ok(event) => event,
-            Err(BroadcastStreamRecvError::Lagged(missed)) => Arc::new(gap(missed)),
-        });
         let until = query.until;
-        let filters = query.filters;
+        // As in dockerd either of the two asks for the past.
+        let replay = since.is_some() || until.is_some();
+        let filters = Arc::new(query.filters);
+        let wanted = filters.clone();
+        let past = ring
+            .into_iter()
+            .filter(move |event| replay && since.is_none_or(|since| event.at >= since) && matches(&wanted, event));
+        let live = BroadcastStream::new(receiver).filter_map(move |received| {
+            let event = match received {
+                Ok(event) => matches(&filters, &event).then_some(event),
+                // Whatever was asked for may have been in it.
+                Err(BroadcastStreamRecvError::Lagged(missed)) => Some(Arc::new(gap(missed))),
+            };
+            std::future::ready(event)
+        });
         // Only what is yet to come is cut at its time: the past is told in full, however late the client reads.
         let all = stream::iter(past)
             .chain(end_at(live, until))
             .take_while(move |event| std::future::ready(until.is_none_or(|until| event.at <= until)))
-            .filter(move |event| std::future::ready(matches(&filters, event)))
             .map(|event| event.as_ref().clone());
         Ok(Box::pin(all))
     }

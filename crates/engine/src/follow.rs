@@ -33,10 +33,13 @@ impl Engine {
         while let Some(id) = deaths.next().await {
             let Ok(handle) = self.parts.container(id.as_str()) else { continue };
             tracing::warn!(container = %id, "its companion died: a successor is started");
-            let adopted = handle.run_unless_hurried(|owner| owner.readopt_stdio().boxed()).await;
-            if let Err(error) = adopted {
-                tracing::error!(container = %id, %error, "the container has no companion");
-            }
+            // Ends with its one job: many that died together get their successors side by side.
+            tokio::spawn(async move {
+                let adopted = handle.run_unless_hurried(|owner| owner.readopt_stdio().boxed()).await;
+                if let Err(error) = adopted {
+                    tracing::error!(container = %id, %error, "the container has no companion");
+                }
+            });
         }
     }
 

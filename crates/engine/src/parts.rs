@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     claims::Claims, container::owner::Handle, events::EventBus, exec::table::ExecTable, facts::CachedFacts,
-    image::Catalog,
+    image::Catalog, volume::Turns,
 };
 
 /// The outside, one adapter each.
@@ -53,6 +53,7 @@ pub(crate) struct Parts {
     pub containers: RwLock<HashMap<ContainerId, Arc<Handle>>>,
     /// Names, volumes, networks, addresses, images in use. Held for a few lines, never across an await.
     pub claims: Mutex<Claims>,
+    pub volume_turns: Turns,
     pub catalog: Catalog,
     pub execs: ExecTable,
     /// passwd and group files of images by chain id; an image never changes.
@@ -104,6 +105,7 @@ impl Parts {
             events,
             containers: RwLock::default(),
             claims: Mutex::default(),
+            volume_turns: Turns::default(),
             execs: ExecTable::default(),
             users: Mutex::default(),
             facts: CachedFacts::default(),

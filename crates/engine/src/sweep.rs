@@ -5,7 +5,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use gantry_domain::{ContainerId, Result, ports::Write, volume::VolumeRecord};
+use futures::FutureExt as _;
+use gantry_domain::{ContainerId, Result, container::Status, ports::Write, volume::VolumeRecord};
 use tokio::time::Instant;
 
 use crate::{
@@ -59,6 +60,8 @@ impl Engine {
 
     /// One pass: removes what was a suspect before and is unclaimed still; returns the suspects of this pass.
     pub async fn sweep_once(&self, suspects: &HashSet<ContainerId>) -> Result<HashSet<ContainerId>> {
+        self.parts.finish_volumes().await;
+        self.finish_dead();
         let found = self.parts.unclaimed().await?;
         for id in found.intersection(suspects) {
             tracing::warn!(container = %id, "nobody claims what is left of it: removed");
@@ -70,7 +73,36 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Containers whose removal failed. Each is a job of its own: nobody waits for one that hangs.
+    fn finish_dead(&self) {
+        let containers = self.parts.containers.read();
+        for handle in containers.values().filter(|handle| handle.snapshot().status == Status::Dead) {
+            let handle = handle.clone();
+            // Ends with its one job.
+            tokio::spawn(async move {
+                let removed = handle.run(|owner| owner.remove_dead().boxed()).await;
+                if let Err(error) = removed
+                    && !error.is_not_found()
+                {
+                    tracing::warn!(container = %handle.id, %error, "left for the next pass");
+                }
+            });
+        }
+    }
+}
+
 impl Parts {
+    /// Volumes whose removal was decided and did not come to its end.
+    async fn finish_volumes(&self) {
+        let going: Vec<String> = self.claims.lock().going_volumes.keys().cloned().collect();
+        for name in going {
+            if let Err(error) = within(REMOVE_LIMIT, "removing a volume", crate::volume::finish(self, &name)).await {
+                tracing::warn!(volume = %name, %error, "its removal is left for the next pass");
+            }
+        }
+    }
+
     /// Takes away what removals had to leave.
     async fn finish_removals(&self) {
         let ids: Vec<ContainerId> = self.unfinished.lock().iter().cloned().collect();
@@ -104,7 +136,7 @@ impl Parts {
     async fn take_away_with(&self, id: &ContainerId, volumes: &[VolumeRecord]) -> Result<()> {
         for volume in volumes {
             within(STEP_LIMIT, "unmounting a volume", self.ports.volumes.unmount(volume, id)).await?;
-            within(REMOVE_LIMIT, "removing a volume", crate::volume::take_away(self, volume)).await?;
+            within(REMOVE_LIMIT, "removing a volume", crate::volume::finish(self, &volume.name)).await?;
         }
         self.take_away(id).await
     }

@@ -4,11 +4,13 @@ mod create;
 mod delete;
 mod list;
 mod prune;
+mod turns;
 
 use std::collections::BTreeMap;
 
 pub(crate) use create::{Durable, ensure};
-pub(crate) use delete::{remove, take_away};
+pub(crate) use delete::{finish, remove};
+pub(crate) use turns::{Turn, Turns};
 
 /// `POST /volumes/create`.
 #[derive(Debug, Clone, Default)]

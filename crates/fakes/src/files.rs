@@ -19,8 +19,8 @@ use gantry_domain::{
     },
     log::{LogBatch, LogQuery},
     ports::{
-        BoxStream, ByteStream, ContainerFiles, ExecFiles, ExtractOptions, Keep, LogEnd, OpenRoot, ResolvConf, RootBind,
-        RootFs, RootMount, RootRef, RootView, Volumes,
+        BoxStream, ByteStream, ContainerFiles, ExecFiles, ExtractOptions, Keep, LogEnd, MadeVolume, OpenRoot,
+        ResolvConf, RootBind, RootFs, RootMount, RootRef, RootView, Volumes,
     },
     volume::VolumeRecord,
 };
@@ -94,21 +94,29 @@ impl ExecFiles for Fakes {
 
 #[async_trait]
 impl Volumes for Fakes {
-    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf> {
+    async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         self.calls.pass("volumes.create")?;
-        self.world().volumes.insert(volume.name.clone(), volume.clone());
-        Ok(PathBuf::from("/var/lib/fake/volumes").join(&volume.name).join("_data"))
+        let made = volume.clone();
+        let before = self.on_a_thread(move |world| world.volumes.insert(made.name.clone(), made)).await;
+        let mountpoint = PathBuf::from("/var/lib/fake/volumes").join(&volume.name).join("_data");
+        Ok(MadeVolume { mountpoint, fresh: before.is_none() })
+    }
+
+    async fn check_removable(&self, _: &str) -> Result<()> {
+        self.calls.pass("volumes.check_removable")
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
         self.calls.pass("volumes.remove")?;
-        self.world().volumes.remove(name);
+        let name = name.to_owned();
+        self.on_a_thread(move |world| world.volumes.remove(&name)).await;
         Ok(())
     }
 
     async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
         self.calls.pass_in_time("volumes.mount").await?;
-        self.world().volume_mounts.insert((volume.name.clone(), user.clone()));
+        let mount = (volume.name.clone(), user.clone());
+        self.on_a_thread(move |world| world.volume_mounts.insert(mount)).await;
         Ok(())
     }
 

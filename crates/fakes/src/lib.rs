@@ -22,6 +22,9 @@ use parking_lot::{Mutex, MutexGuard};
 pub use calls::Calls;
 pub use world::World;
 
+/// Turns of others before a thread has done its work.
+const THREAD_TURNS: usize = 8;
+
 /// All ports of one engine. Cheap to clone; all clones are one host.
 #[derive(Clone, Default)]
 pub struct Fakes {
@@ -46,6 +49,21 @@ impl Fakes {
     /// Everything that stands on the host, one line each (`task 3f2a…`): what a verb that failed must leave unchanged.
     pub fn held(&self) -> BTreeSet<String> {
         self.world().held()
+    }
+
+    /// Work on a thread of its own: it goes on where its caller no longer waits for it, as in the real thing.
+    pub(crate) async fn on_a_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut World) -> T + Send + 'static,
+    ) -> T {
+        let fakes = self.clone();
+        let done = tokio::spawn(async move {
+            for _ in 0..THREAD_TURNS {
+                tokio::task::yield_now().await;
+            }
+            work(&mut fakes.world())
+        });
+        done.await.expect("the work does not panic")
     }
 
     /// Ends a container's process, or an exec, with this code.

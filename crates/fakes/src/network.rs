@@ -65,7 +65,8 @@ impl Network for Fakes {
 
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
         self.calls.pass_in_time("network.create_sandbox").await?;
-        self.world().sandboxes.insert(setup.id.clone(), interfaces(setup));
+        let (id, made) = (setup.id.clone(), interfaces(setup));
+        self.on_a_thread(move |world| world.sandboxes.insert(id, made)).await;
         Ok(PathBuf::from("/run/fake/netns").join(setup.id.as_str()))
     }
 

@@ -12,7 +12,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use gantry_domain::{ContainerId, Error, Result, ports::Volumes, volume::VolumeRecord};
+use gantry_domain::{
+    ContainerId, Error, Result,
+    ports::{MadeVolume, Volumes},
+    volume::VolumeRecord,
+};
 
 use crate::blocking::blocking;
 
@@ -40,11 +44,26 @@ impl LocalVolumes {
     }
 }
 
-fn create(folder: &Path, volume: &VolumeRecord) -> io::Result<PathBuf> {
+fn create(folder: &Path, volume: &VolumeRecord) -> io::Result<MadeVolume> {
     let root = folder.parent().ok_or_else(|| io::Error::other("a volume lies below the data root"))?;
-    let private = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    private(root)?;
-    private(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+    let fresh = match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        made => made.is_ok(),
+    };
+    match fill(root, folder, volume) {
+        Ok(mountpoint) => Ok(MadeVolume { mountpoint, fresh }),
+        Err(error) => {
+            if fresh && let Err(undo) = fs::remove_dir_all(folder) {
+                tracing::warn!(folder = %folder.display(), error = %undo, "half a volume is left");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The data folder and the record's copy in a volume's folder.
+fn fill(root: &Path, folder: &Path, volume: &VolumeRecord) -> io::Result<PathBuf> {
     let data = folder.join(DATA);
     if let Ok(()) = fs::DirBuilder::new().mode(0o755).create(&data) {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
@@ -75,6 +94,14 @@ fn remove(folder: &Path) -> io::Result<()> {
     match folder.parent().map(sync) {
         Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// What `remove` would stumble over; the volume's own mount is none of it.
+fn check_removable(folder: &Path) -> io::Result<()> {
+    match mounting::mounted_inside(&folder.join(DATA))? {
+        Some(mounted) => Err(io::Error::other(format!("{} is mounted", mounted.display()))),
+        None => Ok(()),
     }
 }
 
@@ -114,9 +141,14 @@ fn failed(what: &str, name: &str, error: io::Error) -> Error {
 
 #[async_trait]
 impl Volumes for LocalVolumes {
-    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf> {
+    async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         let (folder, volume) = (self.folder(&volume.name)?, volume.clone());
         blocking(move || create(&folder, &volume).map_err(|error| failed("create", &volume.name, error))).await
+    }
+
+    async fn check_removable(&self, name: &str) -> Result<()> {
+        let (folder, name) = (self.folder(name)?, name.to_owned());
+        blocking(move || check_removable(&folder).map_err(|error| failed("remove", &name, error))).await
     }
 
     async fn remove(&self, name: &str) -> Result<()> {

@@ -52,8 +52,10 @@ pub struct ResolvConf {
 /// Volumes of the driver `local`: one folder each under the data root.
 #[async_trait]
 pub trait Volumes: Send + Sync {
-    /// Makes the folder (durably) with a copy of the record beside it, and returns its mountpoint. May be repeated.
-    async fn create(&self, volume: &VolumeRecord) -> Result<PathBuf>;
+    /// Makes the folder (durably) with a copy of the record beside it. May be repeated; undone whole on failure.
+    async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume>;
+    /// Whether `remove` would go through now: it does not where something of another's is mounted in it.
+    async fn check_removable(&self, name: &str) -> Result<()>;
     /// Removes it with its content. Absent is `Ok`.
     async fn remove(&self, name: &str) -> Result<()>;
     /// Mounts a volume with options for one more user; nothing to do for a plain one.
@@ -63,6 +65,14 @@ pub trait Volumes: Send + Sync {
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64>;
     /// The records found beside the volumes: the third copy, for a rebuild.
     async fn found(&self) -> Result<Vec<VolumeRecord>>;
+}
+
+/// A volume's folder as `create` leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeVolume {
+    pub mountpoint: PathBuf,
+    /// There was nothing of this name before: it may be taken back.
+    pub fresh: bool,
 }
 
 /// What a root file system is reached by.

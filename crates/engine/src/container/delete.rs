@@ -1,6 +1,6 @@
 //! `DELETE /containers/{id}`: a durable tombstone, then everything the container has, then the 2xx.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::FutureExt as _;
 use gantry_domain::{ErrorKind, Result, container::Status, ports::Write, volume::VolumeRecord};
@@ -70,18 +70,15 @@ impl Owner {
         self.publish();
         let id = self.record.id.clone();
         let store = self.parts.ports.store.clone();
-        // Decided in one write with the container's end, and claimed no more: nobody takes a volume that is going.
-        let doomed = if volumes { self.unclaim_anonymous_volumes() } else { Vec::new() };
-        let mut writes = vec![Write::ContainerTombstone { id: id.clone() }];
-        writes.extend(doomed.iter().map(|volume| Write::VolumeTombstone { name: volume.name.clone() }));
-        if let Err(error) = store.commit(writes).await {
-            let back = doomed.into_iter().map(|volume| (volume.name.clone(), volume));
-            self.parts.claims.lock().volumes.extend(back);
-            self.status = before;
-            self.publish();
-            return Err(error);
-        }
-        for task in [self.supervisor.take(), self.restart_timer.take()].into_iter().flatten() {
+        let doomed = match self.decide_removal(volumes).await {
+            Ok(doomed) => doomed,
+            Err(error) => {
+                self.status = before;
+                self.publish();
+                return Err(error);
+            }
+        };
+        for task in [self.supervisor.take(), self.restart_timer.take(), self.exit_timer.take()].into_iter().flatten() {
             task.abort();
         }
         let mut hangs = false;
@@ -98,8 +95,8 @@ impl Owner {
         hangs = hangs || self.taken_away().await?;
         self.parts.claims.lock().release(&id);
         for volume in doomed.iter().filter(|_| !hangs) {
-            if let Err(error) = crate::volume::take_away(&self.parts, volume).await {
-                tracing::warn!(container = %id, volume = %volume.name, %error, "left for the next start");
+            if let Err(error) = crate::volume::finish(&self.parts, &volume.name).await {
+                tracing::warn!(container = %id, volume = %volume.name, %error, "left for the reconciliation");
             }
         }
         if hangs {
@@ -123,6 +120,11 @@ impl Owner {
             now.removed = true;
         });
         Ok(())
+    }
+
+    /// A removal that failed, once more; one that a client has asked for again meanwhile is no longer dead.
+    pub(crate) async fn remove_dead(&mut self) -> Result<()> {
+        if self.status == Status::Dead { self.remove(false).await } else { Ok(()) }
     }
 
     /// Whether a step hangs; one that fails makes the container `dead`.
@@ -173,15 +175,25 @@ impl Owner {
         all
     }
 
-    /// Anonymous volumes that no other container has.
-    fn unclaim_anonymous_volumes(&self) -> Vec<VolumeRecord> {
+    /// The tombstones, in one write: of the container, and of the anonymous volumes that no other container has.
+    async fn decide_removal(&self, volumes: bool) -> Result<Vec<VolumeRecord>> {
+        let points = self.record.mounts.iter().filter(|point| volumes && point.anonymous);
+        let names: BTreeSet<&String> = points.map(|point| &point.name).collect();
+        // Nobody else takes one of them before the tombstones are durable.
+        let mut turns = Vec::new();
+        for name in &names {
+            turns.push(self.parts.volume_turns.take(name).await);
+        }
+        let doomed: Vec<VolumeRecord> = {
+            let claims = self.parts.claims.lock();
+            let alone = |name: &&&String| claims.volume_users(name).iter().all(|user| *user == self.record.id);
+            names.iter().filter(alone).filter_map(|name| claims.volumes.get(*name)).cloned().collect()
+        };
+        let mut writes = vec![Write::ContainerTombstone { id: self.record.id.clone() }];
+        writes.extend(doomed.iter().map(|volume| Write::VolumeTombstone { name: volume.name.clone() }));
+        self.parts.ports.store.commit(writes).await?;
         let mut claims = self.parts.claims.lock();
-        let points = self.record.mounts.iter().filter(|point| point.anonymous);
-        points
-            .filter_map(|point| {
-                let alone = claims.volume_users(&point.name).iter().all(|user| *user == self.record.id);
-                if alone { claims.volumes.remove(&point.name) } else { None }
-            })
-            .collect()
+        doomed.iter().for_each(|volume| claims.volume_goes(&volume.name));
+        Ok(doomed)
     }
 }

@@ -70,7 +70,7 @@ impl Owner {
         run.exit = Some(exit);
         run.paused = false;
         let ran_for = run.started.0.map_or(Duration::ZERO, |started| between(started, exit.at));
-        let again = !self.restarting_by_request && self.policy_wants(exit.code);
+        let again = !self.handle.is_restarting_by_request() && self.policy_wants(exit.code);
         self.pid = 0;
         self.rest_health();
         self.status = if again { Status::Restarting } else { Status::Exited };
@@ -105,24 +105,28 @@ impl Owner {
             tracing::error!(container = %self.record.id, %error, "the exit could not be recorded yet");
             return self.finish_exit_later(number);
         }
+        self.exit_timer = None;
         self.network_events("disconnect");
         self.tear_down().await;
         if self.status == Status::Restarting {
             self.run_again_later(ran_for);
-        } else if self.status == Status::Exited && self.record.host_config.auto_remove && !self.restarting_by_request {
+        } else if self.status == Status::Exited
+            && self.record.host_config.auto_remove
+            && !self.handle.is_restarting_by_request()
+        {
             self.remove_quietly().await;
         }
     }
 
     fn finish_exit_later(&mut self, number: u64) {
         let handle = self.handle.clone();
-        // Owned by this owner: ended by a stop, a start or a removal, which take the run away themselves.
+        // Owned by this owner: ended by a start or a removal, which take the run away themselves.
         let timer = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             // A container that is gone meanwhile has nothing left to finish.
             let _ = handle.run(move |owner| owner.finish_exit(number).map(Ok).boxed()).await;
         });
-        if let Some(before) = self.restart_timer.replace(timer.abort_handle()) {
+        if let Some(before) = self.exit_timer.replace(timer.abort_handle()) {
             before.abort();
         }
     }

@@ -10,7 +10,13 @@
 //!  supervisor: Tasks.Wait ─►└───────┘──events───► GET /events
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use gantry_domain::{
@@ -51,6 +57,8 @@ pub(crate) struct Handle {
     progress: watch::Sender<Progress>,
     /// How many want the container ended now.
     hurry: watch::Sender<u32>,
+    /// API restarts under way: the exit in their middle neither removes nor restarts the container.
+    restarts: AtomicU32,
 }
 
 /// How long a job goes on that somebody in a hurry waits for.
@@ -73,7 +81,27 @@ impl Drop for Hurry {
     }
 }
 
+/// An API restart that is before its start; ends also where that is not reached.
+pub(crate) struct Restarting(Arc<Handle>);
+
+impl Restarting {
+    pub fn new(handle: &Arc<Handle>) -> Self {
+        handle.restarts.fetch_add(1, Ordering::SeqCst);
+        Self(handle.clone())
+    }
+}
+
+impl Drop for Restarting {
+    fn drop(&mut self) {
+        self.0.restarts.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Handle {
+    pub fn is_restarting_by_request(&self) -> bool {
+        self.restarts.load(Ordering::SeqCst) > 0
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.read().clone()
     }
@@ -167,11 +195,11 @@ pub(crate) struct Owner {
     pub supervisor: Option<AbortHandle>,
     /// Waits for the end of the back-off.
     pub restart_timer: Option<AbortHandle>,
+    /// Tries again to write an exit down. Whoever ends the back-off has nothing to do with it.
+    pub exit_timer: Option<AbortHandle>,
     pub backoff: Option<Duration>,
     /// The kernel killed a process of this run for want of memory.
     pub out_of_memory: bool,
-    /// An API restart is under way: the exit in its middle neither removes nor restarts the container.
-    pub restarting_by_request: bool,
     pub removed: bool,
     /// A run's task, sandbox, ports or streams may be there: `tear_down` has not been through since they were made.
     pub has_run: bool,
@@ -200,6 +228,7 @@ impl Owner {
             snapshot: RwLock::new(snapshot),
             progress: watch::Sender::new(progress),
             hurry: watch::Sender::new(0),
+            restarts: AtomicU32::new(0),
         });
         let owner = Self {
             parts,
@@ -213,7 +242,7 @@ impl Owner {
             restart_timer: None,
             backoff: None,
             out_of_memory: false,
-            restarting_by_request: false,
+            exit_timer: None,
             removed: false,
             has_run: false,
             starting: false,

@@ -43,13 +43,15 @@ impl Owner {
         }
         self.publish();
         self.advance(|progress| progress.running = true);
+        // Whatever is missing, the exit is waited for.
         let stdio = self.parts.ports.stdio.adopt(&self.stdio_setup()).await;
-        let sandbox = match self.sandbox_setup()? {
-            Some(setup) => match self.parts.ports.network.adopt_sandbox(&setup).await {
+        let sandbox = match self.sandbox_setup() {
+            Ok(Some(setup)) => match self.parts.ports.network.adopt_sandbox(&setup).await {
                 Ok(()) => self.resolve_rejoined().await,
                 failed => failed,
             },
-            None => Ok(()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
         };
         self.supervise();
         stdio.and(sandbox)?;

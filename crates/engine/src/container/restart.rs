@@ -3,7 +3,10 @@
 use futures::FutureExt as _;
 use gantry_domain::{Error, Result, container::Status, signal};
 
-use super::{owner::Owner, stop::stop};
+use super::{
+    owner::{Owner, Restarting},
+    stop::stop,
+};
 use crate::{Engine, parts::detached};
 
 impl Engine {
@@ -14,9 +17,10 @@ impl Engine {
         let prefix = format!("Cannot restart container {name}");
         let work = async move {
             handle.run(|owner| owner.begin_restart().boxed()).await?;
+            let restarting = Restarting::new(&handle);
             let stopped =
                 if handle.snapshot().status.is_running() { stop(&handle, signal, timeout).await } else { Ok(()) };
-            handle.run_unless_hurried(move |owner| owner.finish_restart(stopped).boxed()).await
+            handle.run_unless_hurried(move |owner| owner.finish_restart(restarting, stopped).boxed()).await
         };
         detached(async move { work.await.map_err(|error: Error| error.context(prefix)) }).await
     }
@@ -27,12 +31,12 @@ impl Owner {
         if matches!(self.status, Status::Removing | Status::Dead) {
             return Err(Error::conflict("container is marked for removal and cannot be started"));
         }
-        self.restarting_by_request = true;
         Ok(())
     }
 
-    async fn finish_restart(&mut self, stopped: Result<()>) -> Result<()> {
-        self.restarting_by_request = false;
+    /// From here on an exit is one of the new run.
+    async fn finish_restart(&mut self, restarting: Restarting, stopped: Result<()>) -> Result<()> {
+        drop(restarting);
         stopped?;
         self.record.manually_stopped = false;
         self.start().await?;

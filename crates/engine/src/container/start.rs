@@ -41,7 +41,7 @@ impl Owner {
         if self.snapshot().may_start()? == Outcome::Unchanged {
             return Ok(Outcome::Unchanged);
         }
-        if let Some(timer) = self.restart_timer.take() {
+        for timer in [self.restart_timer.take(), self.exit_timer.take()].into_iter().flatten() {
             timer.abort();
         }
         self.record.manually_stopped = false;
@@ -137,7 +137,10 @@ impl Owner {
         };
         let mounts = super::mounts::mount_volumes(parts, &self.record);
         let commit = parts.ports.store.commit(intent);
-        let (.., paths) = tokio::try_join!(commit, make_sandbox, tell_spec, mounts, open_stdio)?;
+        // All of them to their end, also where one fails: none may be at work any more when they are undone.
+        let (commit, sandbox, told, mounts, paths) = tokio::join!(commit, make_sandbox, tell_spec, mounts, open_stdio);
+        commit.and(sandbox).and(told).and(mounts)?;
+        let paths = paths?;
         self.spec = Some(spec);
         Ok(paths)
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{Engine, parts::detached};
 
 /// Seconds that a container gets when nobody says otherwise.
-const DEFAULT_TIMEOUT: i64 = 10;
+pub(crate) const DEFAULT_TIMEOUT: i64 = 10;
 /// What is left of the time when the signal could not be sent.
 const UNSENT_TIMEOUT: i64 = 2;
 /// What a run leaves is cleared away in less, unless something hangs.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,18 +46,24 @@ pub(crate) struct Resolved {
 pub(crate) struct Catalog {
     store: Arc<dyn ImageStore>,
     names: Mutex<Option<(Instant, Arc<Vec<NamedImage>>)>>,
+    /// Grows with each `forget`: what was asked for before it is not kept after it.
+    changes: AtomicU64,
     resolved: Mutex<HashMap<(Digest, Option<Platform>), Resolved>>,
 }
 
 impl Catalog {
     pub fn new(store: Arc<dyn ImageStore>) -> Self {
-        Self { store, names: Mutex::default(), resolved: Mutex::default() }
+        Self { store, names: Mutex::default(), changes: AtomicU64::new(0), resolved: Mutex::default() }
     }
 
     /// To be called after each change of ours.
     pub fn forget(&self) {
-        *self.names.lock() = None;
-        self.resolved.lock().clear();
+        // Each is counted with its lock held, so that nobody keeps an old answer between the two.
+        let mut names = self.names.lock();
+        let mut resolved = self.resolved.lock();
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        *names = None;
+        resolved.clear();
     }
 
     pub async fn names(&self) -> Result<Arc<Vec<NamedImage>>> {
@@ -63,8 +72,12 @@ impl Catalog {
         {
             return Ok(names.clone());
         }
+        let before = self.changes.load(Ordering::SeqCst);
         let names = Arc::new(self.store.names().await?);
-        *self.names.lock() = Some((Instant::now(), names.clone()));
+        let mut kept = self.names.lock();
+        if self.changes.load(Ordering::SeqCst) == before {
+            *kept = Some((Instant::now(), names.clone()));
+        }
         Ok(names)
     }
 
@@ -76,6 +89,7 @@ impl Catalog {
 
     /// An image with its layers unpacked, for the host's platform or the one asked for.
     pub async fn for_container(&self, typed: &str, platform: Option<&Platform>) -> Result<Resolved> {
+        let before = self.changes.load(Ordering::SeqCst);
         let target = self.resolve(typed).await?;
         let key = (target.digest.clone(), platform.cloned());
         if let Some(known) = self.resolved.lock().get(&key) {
@@ -95,10 +109,12 @@ impl Catalog {
             });
         let resolved = Resolved { target, image, chain_id, warning };
         let mut kept = self.resolved.lock();
-        if kept.len() >= KEPT {
-            kept.clear();
+        if self.changes.load(Ordering::SeqCst) == before {
+            if kept.len() >= KEPT {
+                kept.clear();
+            }
+            kept.insert(key, resolved.clone());
         }
-        kept.insert(key, resolved.clone());
         Ok(resolved)
     }
 

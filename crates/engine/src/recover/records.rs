@@ -32,13 +32,9 @@ impl Engine {
         });
         futures::stream::iter(removals).for_each_concurrent(REMOVALS, |removal| removal).await;
         for name in &loaded.volume_tombstones {
-            let removed = self.parts.ports.volumes.remove(name).await;
-            let gone = match removed {
-                Ok(()) => self.parts.ports.store.commit(vec![Write::VolumeGone { name: name.clone() }]).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = gone {
-                tracing::warn!(volume = %name, %error, "a removal is left for the next start");
+            self.parts.claims.lock().going_volumes.insert(name.clone(), "local".to_owned());
+            if let Err(error) = crate::volume::finish(&self.parts, name).await {
+                tracing::warn!(volume = %name, %error, "a removal is left for the reconciliation");
             }
         }
         crate::network::recover::finish_removals(&self.parts, loaded).await;

@@ -2,7 +2,10 @@
 
 use futures::future::join_all;
 
-use crate::{Engine, container::owner::Handle};
+use crate::{
+    Engine,
+    container::{DEFAULT_TIMEOUT, owner::Handle},
+};
 use std::sync::Arc;
 
 impl Engine {
@@ -26,8 +29,9 @@ impl Engine {
 
     fn shutdown_limit(&self, running: &[Arc<Handle>]) -> std::time::Duration {
         let configured = self.settings().shutdown_timeout;
+        let own = |handle: &Arc<Handle>| handle.snapshot().record.config.stop_timeout;
         let longest =
-            running.iter().filter_map(|handle| handle.snapshot().record.config.stop_timeout).max().unwrap_or(10);
+            running.iter().map(|handle| own(handle).unwrap_or(DEFAULT_TIMEOUT)).max().unwrap_or(DEFAULT_TIMEOUT);
         configured.max(std::time::Duration::from_secs(u64::try_from(longest).unwrap_or(0) + 5))
     }
 

@@ -53,9 +53,12 @@ pub(crate) async fn ensure(
     }
     check_options(request.options.as_ref())?;
     parts.claims.lock().kept.refuse_volume(&request.name)?;
+    let turn = parts.volume_turns.take(&request.name).await;
     if let Some(found) = claim(parts, &request.name, &driver, user)? {
         return Ok(found);
     }
+    // Of a removal that did not come to its end.
+    super::delete::take_away(parts, &request.name, &turn).await?;
     let mut volume = VolumeRecord {
         schema: gantry_domain::container::record::SCHEMA,
         generation: 1,
@@ -66,16 +69,15 @@ pub(crate) async fn ensure(
         options: request.options,
         labels: request.labels,
     };
-    let made = async {
-        volume.mountpoint = parts.ports.volumes.create(&volume).await?.to_string_lossy().into_owned();
-        match durable {
-            Durable::Now => parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await,
-            Durable::WithItsContainer => Ok(()),
-        }
-    };
-    if let Err(error) = made.await {
-        let undone = parts.ports.volumes.remove(&volume.name).await;
-        if let Err(undo) = undone {
+    let made = parts.ports.volumes.create(&volume).await?;
+    volume.mountpoint = made.mountpoint.to_string_lossy().into_owned();
+    if durable == Durable::Now
+        && let Err(error) = parts.ports.store.commit(vec![Write::Volume(volume.clone())]).await
+    {
+        // Only what this call has made: a folder that was found holds somebody's data.
+        if made.fresh
+            && let Err(undo) = parts.ports.volumes.remove(&volume.name).await
+        {
             tracing::warn!(volume = %volume.name, error = %undo, "half a volume is left");
         }
         return Err(error);
@@ -85,9 +87,9 @@ pub(crate) async fn ensure(
         if let Some(user) = user {
             claims.use_volume(&volume.name, user);
         }
-        // Two creates of one name at once made the same folder; the first record stands.
-        volume = claims.volumes.entry(volume.name.clone()).or_insert(volume).clone();
+        claims.volumes.insert(volume.name.clone(), volume.clone());
     }
+    drop(turn);
     publish(parts, &volume, "create");
     Ok(volume)
 }

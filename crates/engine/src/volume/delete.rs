@@ -1,7 +1,18 @@
 //! `DELETE /volumes/{name}`.
+//!
+//! checks ─► tombstone durable ─► claimed no more, going ─► folder removed ─► tombstone gone
+//!
+//! What fails after the tombstone is tried again: by the next removal or creation of that name, and by the sweep.
 
-use gantry_domain::{Error, Result, ports::Write, volume::VolumeRecord};
+use std::collections::BTreeMap;
 
+use gantry_domain::{
+    Error, Result,
+    event::{Event, EventType},
+    ports::Write,
+};
+
+use super::Turn;
 use crate::{
     Engine,
     parts::{Parts, detached},
@@ -21,30 +32,46 @@ impl Engine {
     }
 }
 
-/// The claim goes first, so that nobody takes a volume that is going.
+/// With its turn held nobody takes the volume between the look at its users and the tombstone.
 pub(crate) async fn remove(parts: &Parts, name: &str) -> Result<()> {
-    let volume = {
-        let mut claims = parts.claims.lock();
+    let turn = parts.volume_turns.take(name).await;
+    {
+        let claims = parts.claims.lock();
         claims.kept.refuse_volume(name)?;
         let users = claims.volume_users(name);
         if !users.is_empty() {
             let users: Vec<&str> = users.iter().map(gantry_domain::ContainerId::as_str).collect();
             return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
         }
-        claims.volumes.remove(name).ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?
-    };
-    let tombstone = Write::VolumeTombstone { name: name.to_owned() };
-    if let Err(error) = parts.ports.store.commit(vec![tombstone]).await {
-        parts.claims.lock().volumes.insert(name.to_owned(), volume);
-        return Err(error);
+        if !claims.volumes.contains_key(name) && !claims.going_volumes.contains_key(name) {
+            return Err(Error::not_found(format!("get {name}: no such volume")));
+        }
     }
-    take_away(parts, &volume).await
+    if parts.claims.lock().volumes.contains_key(name) {
+        parts.ports.volumes.check_removable(name).await?;
+        parts.ports.store.commit(vec![Write::VolumeTombstone { name: name.to_owned() }]).await?;
+        parts.claims.lock().volume_goes(name);
+    }
+    take_away(parts, name, &turn).await
 }
 
-/// Removes a volume whose tombstone is written and which is claimed no more.
-pub(crate) async fn take_away(parts: &Parts, volume: &VolumeRecord) -> Result<()> {
-    parts.ports.volumes.remove(&volume.name).await?;
-    parts.ports.store.commit(vec![Write::VolumeGone { name: volume.name.clone() }]).await?;
-    super::create::publish(parts, volume, "destroy");
+/// Finishes a removal whose tombstone is written. Nothing to do where there is none of this name.
+pub(crate) async fn finish(parts: &Parts, name: &str) -> Result<()> {
+    let turn = parts.volume_turns.take(name).await;
+    take_away(parts, name, &turn).await
+}
+
+pub(super) async fn take_away(parts: &Parts, name: &str, _its: &Turn) -> Result<()> {
+    let Some(driver) = parts.claims.lock().going_volumes.get(name).cloned() else { return Ok(()) };
+    parts.ports.volumes.remove(name).await?;
+    parts.ports.store.commit(vec![Write::VolumeGone { name: name.to_owned() }]).await?;
+    parts.claims.lock().going_volumes.remove(name);
+    parts.events.publish(Event {
+        kind: EventType::Volume,
+        action: "destroy".to_owned(),
+        actor_id: name.to_owned(),
+        attributes: BTreeMap::from([("driver".to_owned(), driver)]),
+        at: jiff::Timestamp::now(),
+    });
     Ok(())
 }

@@ -10,3 +10,4 @@ mod laws;
 mod names;
 mod recovery;
 mod stuck;
+mod volumes;

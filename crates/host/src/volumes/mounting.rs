@@ -163,6 +163,12 @@ pub fn mounted_below(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(mount_points()?.into_iter().find(|point| point.starts_with(&folder)))
 }
 
+/// The same, without a mount on the folder itself.
+pub fn mounted_inside(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let Ok(folder) = folder.canonicalize() else { return Ok(None) };
+    Ok(mount_points()?.into_iter().find(|point| point.starts_with(&folder) && *point != folder))
+}
+
 fn mount_points() -> io::Result<Vec<PathBuf>> {
     let table = fs::read("/proc/thread-self/mountinfo")?;
     Ok(table.split(|b| *b == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4)).map(unescape).collect())

@@ -23,8 +23,11 @@ fn record(name: &str, options: &[(&str, &str)]) -> VolumeRecord {
 async fn a_volume_is_made_found_measured_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (volumes, record) = (LocalVolumes::new(dir.path()), record("data", &[]));
-    let data = volumes.create(&record).await.unwrap();
-    assert_eq!(volumes.create(&record).await.unwrap(), data);
+    let made = volumes.create(&record).await.unwrap();
+    assert!(made.fresh);
+    let data = made.mountpoint;
+    let again = volumes.create(&record).await.unwrap();
+    assert_eq!((again.mountpoint, again.fresh), (data.clone(), false));
     assert_eq!(data, dir.path().join("volumes/data/_data"));
     fs::create_dir(data.join("sub")).unwrap();
     fs::write(data.join("sub/file"), [0; 1000]).unwrap();
@@ -43,7 +46,7 @@ async fn a_volume_is_made_found_measured_and_removed() {
 async fn half_a_copy_is_gone_before_a_container_uses_the_volume_and_its_own_data_stay() {
     let dir = tempfile::tempdir().unwrap();
     let (volumes, record) = (LocalVolumes::new(dir.path()), record("data", &[]));
-    let data = volumes.create(&record).await.unwrap();
+    let data = volumes.create(&record).await.unwrap().mountpoint;
     // gantryd was killed while it filled the volume.
     fs::write(data.with_file_name("filling"), "").unwrap();
     fs::write(data.join("half"), "").unwrap();
@@ -75,7 +78,7 @@ async fn a_mount_lives_from_its_first_to_its_last_user() {
     fs::write(source.join("here"), "").unwrap();
     let volumes = LocalVolumes::new(dir.path());
     let bind = record("bind", &[("type", "none"), ("o", "bind,ro"), ("device", source.to_str().unwrap())]);
-    let data = volumes.create(&bind).await.unwrap();
+    let data = volumes.create(&bind).await.unwrap().mountpoint;
     let (one, two) = (ContainerId::random(), ContainerId::random());
     volumes.mount(&bind, &one).await.unwrap();
     volumes.mount(&bind, &two).await.unwrap();
