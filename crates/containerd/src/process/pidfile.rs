@@ -60,7 +60,7 @@ pub async fn kill(pid: Pid) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::process::Command;
+    use std::{process::Command, thread::sleep, time::Duration};
 
     use super::*;
 
@@ -75,7 +75,16 @@ mod tests {
         command.args(["-c", "read _", "containerd", "--config"]).arg(layout.config());
         let mut stand_in = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = Pid::from_child(&stand_in);
-        assert_eq!(live(&layout), Some(pid));
+        // The kernel shows the words a moment after the program was started.
+        let found = || {
+            (0..500).find_map(|_| {
+                live(&layout).or_else(|| {
+                    sleep(Duration::from_millis(10));
+                    None
+                })
+            })
+        };
+        assert_eq!(found(), Some(pid));
         fs::write(layout.pid_file(), "1").unwrap();
         assert_eq!(live(&layout), Some(pid), "process 1 is another");
         stand_in.kill().unwrap();
