@@ -8,6 +8,8 @@ import tarfile
 
 import pytest
 from harness import Engine, busybox_archive, wait_until
+from leftovers import ctr
+from registries import Registry
 from storage import Disk, image_leftovers, leftovers
 
 
@@ -159,3 +161,27 @@ def test_a_load_on_a_full_disk_leaves_no_image_and_no_blob(small):
     wait_until(lambda: not image_leftovers(engine) and not leftovers(engine), 30, f"nothing left: {image_leftovers(engine)}, {leftovers(engine)}")
     engine.load_busybox()
     assert engine.out("run", "--rm", "busybox", "echo", "works") == "works"
+
+
+def test_a_pull_on_a_full_disk_leaves_no_stuck_lease_and_goes_on_when_there_is_room(small, tmp_path):
+    engine = small
+    registry = Registry(engine.namespace, tmp_path / "registry")
+    try:
+        name = f"{registry.where}/busybox:1"
+        engine.docker("tag", "busybox", name)
+        engine.docker("push", name)
+        engine.docker("rmi", name, "busybox")
+        wait_until(lambda: not image_leftovers(engine), 30, "an empty store")
+        fill(engine)
+        done = engine.docker("pull", name, check=False)
+        assert done.returncode == 1 and "no space left" in done.stderr, done.stderr
+        assert engine.api("GET", "/images/json")[1] == []
+        room(engine)
+        engine.docker("pull", name)
+        assert engine.out("run", "--rm", name, "echo", "works") == "works"
+        engine.docker("rmi", name)
+        engine.docker("image", "prune", "-f")
+        wait_until(lambda: not image_leftovers(engine) and not leftovers(engine), 30, f"nothing left: {image_leftovers(engine)}, {leftovers(engine)}")
+        assert ctr(engine, "leases", "ls", "-q") == []
+    finally:
+        registry.close()

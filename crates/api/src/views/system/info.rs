@@ -218,7 +218,9 @@ fn plugins() -> Plugins {
 }
 
 fn registry_config(mirrors: &[String], insecure: &[String]) -> RegistryConfig {
-    let hub = IndexConfig { name: "docker.io".to_owned(), mirrors: mirrors.to_vec(), secure: true, official: true };
+    // dockerd shows each with a slash at its end.
+    let mirrors: Vec<String> = mirrors.iter().map(|mirror| format!("{}/", mirror.trim_end_matches('/'))).collect();
+    let hub = IndexConfig { name: "docker.io".to_owned(), mirrors: mirrors.clone(), secure: true, official: true };
     let mut index_configs = BTreeMap::from([("docker.io".to_owned(), hub)]);
     let (cidrs, hosts): (Vec<_>, Vec<_>) = insecure.iter().cloned().partition(|entry| entry.contains('/'));
     for name in hosts {
@@ -226,11 +228,7 @@ fn registry_config(mirrors: &[String], insecure: &[String]) -> RegistryConfig {
         index_configs.insert(name, config);
     }
     let loopback = ["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
-    RegistryConfig {
-        insecure_registry_cidrs: loopback.into_iter().chain(cidrs).collect(),
-        index_configs,
-        mirrors: mirrors.to_vec(),
-    }
+    RegistryConfig { insecure_registry_cidrs: loopback.into_iter().chain(cidrs).collect(), index_configs, mirrors }
 }
 
 fn security_options(found: &SystemInfo) -> Vec<String> {
