@@ -222,3 +222,37 @@ def test_ipvlan_works_or_says_that_the_kernel_has_none(net, outside):
     else:
         sleeper(net, "it", "--network", "ip")
         assert reaches(net, "it", OUTSIDE)
+
+
+ADMINISTRATORS = """
+table inet site {
+  chain arriving { type filter hook prerouting priority mangle; policy accept;
+    iifname != "lo" tcp dport 8085 drop
+  }
+  chain passing { type filter hook forward priority filter - 10; policy accept;
+    ip saddr %s ip protocol icmp drop
+  }
+}
+"""
+
+
+def test_the_administrators_own_table_is_looked_at_first_and_stays(net, outside):
+    net.docker("network", "create", "shut")
+    sleeper(net, "it", "--network", "shut", "-p", "8085:80", "-p", "8086:80")
+    serve(net, "it")
+    sleeper(net, "mute", "--network", "shut")
+    mute = address(net, "mute", "shut")
+    assert get(outside, f"http://{ENGINE}:8085/") and get(outside, f"http://{ENGINE}:8086/") and reaches(net, "mute", OUTSIDE)
+    net.namespace.exec("nft", "-f", "-", input=ADMINISTRATORS % mute)
+    table = net.namespace.exec("nft", "list", "table", "inet", "site").stdout
+    try:
+        for _ in range(2):
+            assert not get(outside, f"http://{ENGINE}:8085/") and get(outside, f"http://{ENGINE}:8086/")
+            assert reaches(net, "it", OUTSIDE) and not reaches(net, "mute", OUTSIDE)
+            assert get(net.namespace, "http://127.0.0.1:8085/")
+            # A start puts our own table in force again, and no other.
+            net.restart()
+        assert net.namespace.exec("nft", "list", "table", "inet", "site").stdout == table
+    finally:
+        net.namespace.exec("nft", "delete", "table", "inet", "site")
+    assert get(outside, f"http://{ENGINE}:8085/") and reaches(net, "mute", OUTSIDE)
