@@ -17,6 +17,7 @@ import http.client
 import pytest
 from harness import BIN, Engine, busybox_archive, wait_until
 from leftovers import difference, inventory
+from registries import Registry
 
 # What the sweeps, the supervision of other containers and the daemon itself pass at any time: no step of a verb.
 BACKGROUND = {
@@ -52,6 +53,7 @@ class Lab:
         # Another's container, volume and port must be as they were after all of it.
         self.engine.docker("run", "-d", "--name", "bystander", "-p", "9000:80", "-v", "kept:/v", "busybox", "sleep", "100000")
         self.small = self._small_image()
+        self.registry = None
 
     def _small_image(self):
         """An image of its own: loading busybox again would find everything there."""
@@ -132,10 +134,10 @@ class Lab:
         except AssertionError:
             raise AssertionError(f"{verb.__name__} killed at {point}: left {left}\n{self.engine.tail(25)}") from None
 
-    def request(self, method, path, body=None, headers=None):
+    def request(self, method, path, body=None, headers=None, raw=False):
         """A request that may be cut off by the kill: its answer, or None."""
         try:
-            answer = self.engine.api(method, path, body, headers, timeout=30)
+            answer = self.engine.api(method, path, body, headers, raw, timeout=30)
             assert answer[0] < 300, answer
             return answer
         except (OSError, http.client.HTTPException, socket.timeout):
@@ -274,6 +276,35 @@ class Load(Verb):
         assert lab.engine.api("DELETE", "/images/small:latest?force=1")[0] in (200, 404)
 
 
+class Pull(Load):
+    """As a load; the registry lives through it, and leases of blobs that came go with the pull that ends well."""
+
+    def prepare(lab):
+        if not lab.registry:
+            lab.registry = Registry(lab.engine.namespace, lab.engine.root / "registry")
+            lab.engine.docker("load", "-i", lab.small)
+            lab.engine.docker("tag", "small:latest", f"{lab.registry.where}/small:latest")
+            lab.engine.docker("push", f"{lab.registry.where}/small:latest")
+            lab.engine.docker("rmi", "small:latest", f"{lab.registry.where}/small:latest")
+        assert lab.engine.api("GET", f"/images/{lab.registry.where}/small:latest/json")[0] == 404
+
+    def act(lab):
+        lab.request("POST", f"/images/create?fromImage={lab.registry.where}/small&tag=latest", raw=True)
+
+    def look(lab):
+        name = f"{lab.registry.where}/small:latest"
+        if lab.engine.api("GET", f"/images/{name}/json")[0] == 200:
+            assert lab.engine.api("POST", "/containers/create?name=it", {"Image": name})[0] == 201
+        # Once more, whatever was there.
+        Pull.act(lab)
+        assert lab.engine.api("GET", f"/images/{name}/json")[0] == 200
+
+    def clean(lab):
+        Verb.clean(lab)
+        assert lab.engine.api("DELETE", f"/images/{lab.registry.where}/small:latest?force=1")[0] in (200, 404)
+        assert lab.engine.api("POST", "/images/prune")[0] == 200
+
+
 class VolumeCreate(Verb):
     def act(lab):
         lab.request("POST", "/volumes/create", {"Name": "made", "Labels": {"a": "b"}})
@@ -347,7 +378,7 @@ class NetworkDisconnect(NetworkConnect):
 
 
 NETWORK_VERBS = [NetworkCreate, NetworkDelete, NetworkConnect, NetworkDisconnect]
-VERBS = [Create, Start, Exec, Stop, Remove, RemoveRunning, Load, VolumeCreate]
+VERBS = [Create, Start, Exec, Stop, Remove, RemoveRunning, Load, Pull, VolumeCreate]
 
 
 @pytest.fixture(scope="module")
@@ -357,6 +388,8 @@ def lab():
     try:
         yield lab
     finally:
+        if lab.registry:
+            lab.registry.close()
         lab.engine.close()
 
 
