@@ -1,16 +1,22 @@
 //! Where a registry is, and whether it may be spoken to without a verified certificate.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use gantry_domain::{Error, Result};
 use http::Uri;
 use ipnet::IpNet;
+use tokio::time::timeout;
 
 use crate::config::RegistryConfig;
 
 /// Docker Hub: what people and their `config.json` call it, and the host that serves its registry.
 const HUB_NAMES: [&str; 2] = ["docker.io", "index.docker.io"];
 const HUB: &str = "registry-1.docker.io";
+/// A name server that is silent for so long does not know the name; a proxy may.
+const LOOKUP: Duration = Duration::from_secs(5);
 
 /// A host whose name has been looked up once, so that what was checked is what is spoken to.
 #[derive(Debug, Clone)]
@@ -48,10 +54,14 @@ impl Host {
         let parsed: http::uri::Authority =
             authority.parse().map_err(|error| Error::invalid(format!("invalid registry host {authority}: {error}")))?;
         let name = parsed.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let addresses: Vec<IpAddr> = match tokio::net::lookup_host((name.as_str(), 0)).await {
-            Ok(found) => found.map(|address| address.ip()).collect(),
-            Err(error) => {
+        let addresses: Vec<IpAddr> = match timeout(LOOKUP, tokio::net::lookup_host((name.as_str(), 0))).await {
+            Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+            Ok(Err(error)) => {
                 tracing::debug!(%error, name, "a registry's name is not known here");
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::warn!(name, "the name server does not answer");
                 Vec::new()
             }
         };

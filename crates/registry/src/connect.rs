@@ -22,6 +22,8 @@ use crate::{
 
 /// Go's time limit for a connection.
 const TIME: Duration = Duration::from_secs(30);
+/// A host's next address is tried when one says nothing for so long.
+const NEXT: Duration = Duration::from_secs(3);
 /// The head of a proxy's answer.
 const MAX_HEAD: usize = 16 << 10;
 
@@ -63,8 +65,12 @@ async fn encrypt(stream: Box<dyn Io>, name: &str, tls: &Arc<ClientConfig>) -> Re
 
 async fn connect(host: &Host, port: u16) -> Result<TcpStream> {
     let mut failed = Error::system(format!("dial tcp: lookup {}: no such host", host.name));
-    for address in host.sockets(port) {
-        match TcpStream::connect(address).await {
+    let sockets: Vec<_> = host.sockets(port).collect();
+    for (index, address) in sockets.iter().enumerate() {
+        // The last may take what is left of the whole's time.
+        let limit = if index + 1 < sockets.len() { NEXT } else { TIME };
+        let connected = timeout(limit, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 // Requests are small and waited for.
                 let _ = stream.set_nodelay(true);
