@@ -74,7 +74,8 @@ impl Owner {
         self.pid = 0;
         self.rest_health();
         self.status = if again { Status::Restarting } else { Status::Exited };
-        self.record.desired = if again { Desired::Running } else { Desired::Stopped };
+        let wanted = again || self.host_goes_down;
+        self.record.desired = if wanted { Desired::Running } else { Desired::Stopped };
         if again {
             self.record.restart_count += 1;
         }

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use gantry_domain::{Error, ErrorKind, Result, container::Status, ports::TaskStatus, signal};
+use gantry_domain::{
+    Error, ErrorKind, Result,
+    container::{ContainerRecord, Status, record::Desired},
+    ports::TaskStatus,
+    signal,
+};
 
 use super::owner::{Handle, Hurry, Owner};
 use crate::{Engine, parts::detached};
@@ -14,6 +19,8 @@ const KILL_GRACE: Duration = Duration::from_secs(6);
 const UNSENT_GRACE: Duration = Duration::from_secs(2);
 /// Ending what is left of a shim that was given up.
 const ABANDON_LIMIT: Duration = Duration::from_secs(5);
+/// Writing down that a signal is sent.
+const RECORD_LIMIT: Duration = Duration::from_secs(2);
 /// A call of containerd that sends a signal.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -74,7 +81,7 @@ impl Owner {
             return Ok(());
         }
         self.snapshot().may_kill()?;
-        self.note_stop_request(number);
+        self.note_stop_request(number).await;
         if self.status == Status::Paused {
             self.send(number).await?;
             self.thaw().await?;
@@ -114,14 +121,28 @@ impl Owner {
 
     /// dockerd's rule: any signal is a manual stop; the restart policy is off for this exit if the signal ends the
     /// container by intent.
-    fn note_stop_request(&mut self, number: u32) {
-        self.record.manually_stopped = true;
+    ///
+    /// Durable before the signal: a gantryd that dies with the container must not take its end for one of its own.
+    async fn note_stop_request(&mut self, number: u32) {
+        let noted = |record: &ContainerRecord| {
+            (record.manually_stopped, record.run.as_ref().is_some_and(|run| run.stop_requested))
+        };
+        let before = noted(&self.record);
+        self.record.manually_stopped |= !self.host_goes_down;
         let configured = &self.record.config.stop_signal;
         let ends = number == signal::SIGKILL
             || configured.is_empty()
             || signal::parse(configured).is_ok_and(|stop| stop == number);
         if ends && let Some(run) = self.record.run.as_mut() {
             run.stop_requested = true;
+        }
+        if before == noted(&self.record) {
+            return;
+        }
+        // On a full disk, or one that hangs, a container can be ended all the same.
+        let handle = self.handle.clone();
+        if let Err(error) = handle.bounded(RECORD_LIMIT, "recording the signal", self.save()).await {
+            tracing::warn!(container = %self.record.id, %error, "the signal is sent without a record of it");
         }
     }
 
@@ -146,19 +167,25 @@ impl Owner {
         }
     }
 
-    /// Ends a container in its back-off: there is no process to signal.
+    /// Ends a container in its back-off: there is no process to signal. When that cannot be written the back-off goes on.
     pub(crate) async fn cancel_restart(&mut self) -> Result<()> {
-        if let Some(timer) = self.restart_timer.take() {
-            timer.abort();
-        }
         if self.status != Status::Restarting {
             return Err(Error::conflict(format!("container {} is not running", self.record.id)));
         }
+        let before = (self.record.manually_stopped, self.record.desired);
+        if !self.host_goes_down {
+            (self.record.manually_stopped, self.record.desired) = (true, Desired::Stopped);
+        }
+        if let Err(error) = self.save().await {
+            (self.record.manually_stopped, self.record.desired) = before;
+            return Err(error);
+        }
+        if let Some(timer) = self.restart_timer.take() {
+            timer.abort();
+        }
         self.status = Status::Exited;
-        self.record.manually_stopped = true;
-        self.record.desired = gantry_domain::container::record::Desired::Stopped;
         self.publish();
         self.advance(|now| now.running = false);
-        self.save().await
+        Ok(())
     }
 }

@@ -200,6 +200,8 @@ pub(crate) struct Owner {
     pub backoff: Option<Duration>,
     /// The kernel killed a process of this run for want of memory.
     pub out_of_memory: bool,
+    /// The host goes down: what ends now is meant to run again after it.
+    pub host_goes_down: bool,
     pub removed: bool,
     /// A run's task, sandbox, ports or streams may be there: `tear_down` has not been through since they were made.
     pub has_run: bool,
@@ -242,6 +244,7 @@ impl Owner {
             restart_timer: None,
             backoff: None,
             out_of_memory: false,
+            host_goes_down: false,
             exit_timer: None,
             removed: false,
             has_run: false,

@@ -103,14 +103,13 @@ impl super::owner::Owner {
 
 /// A stop because the host goes down: the restart policy stays in force for the next boot.
 pub(crate) async fn stop_for_shutdown(handle: &Arc<Handle>) -> Result<()> {
-    stop(handle, None, None).await?;
-    handle
-        .run(|owner| {
-            async move {
-                owner.record.manually_stopped = false;
-                owner.save().await
-            }
-            .boxed()
-        })
-        .await
+    let told = handle.run(|owner| {
+        async move {
+            owner.host_goes_down = true;
+            Ok(())
+        }
+        .boxed()
+    });
+    told.await?;
+    stop(handle, None, None).await
 }

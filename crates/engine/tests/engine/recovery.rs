@@ -216,3 +216,33 @@ async fn deaths(lab: &Lab) -> Vec<String> {
     let died = events.filter(|event| std::future::ready(event.action == "die"));
     died.map(|event| event.attributes["name"].clone()).collect().await
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_hosts_end_has_stopped_runs_again_after_it_and_what_a_user_stopped_does_not() {
+    let lab = Lab::new().await;
+    let policy = json!({"RestartPolicy": {"Name": "unless-stopped"}});
+    let web = lab.running("web", policy.clone()).await;
+    let rests = lab.running("rests", policy).await;
+    lab.engine.container_stop("rests", None, None).await.unwrap();
+    lab.engine.shutdown_containers().await;
+    let records = lab.fakes.world().records.containers.clone();
+    assert!(!records[&web].manually_stopped && records[&rests].manually_stopped);
+    let fakes = lab.fakes.clone();
+    drop(lab);
+    let lab = Lab::on(fakes).await;
+    lab.settle().await;
+    assert_eq!((lab.status("web").await, lab.status("rests").await), ("running", "exited"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_is_on_record_before_the_signal() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({"RestartPolicy": {"Name": "always"}})).await;
+    lab.settle().await;
+    lab.fakes.calls.forget();
+    lab.engine.container_kill("web", Some("KILL")).await.unwrap();
+    let made = lab.fakes.calls.made();
+    let at = |call: &str| made.iter().position(|one| *one == call).unwrap_or(usize::MAX);
+    assert!(at("store.commit container") < at("runtime.kill"), "{made:?}");
+    assert!(lab.fakes.world().records.containers[&id].manually_stopped);
+}
