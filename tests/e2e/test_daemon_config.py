@@ -78,8 +78,8 @@ def test_version_and_help_name_dockerds_flags():
 
 
 def test_a_flag_that_only_tunes_says_so_once(fresh):
-    engine = fresh("--max-concurrent-downloads", "9", "--userland-proxy-path=/x", busybox=False)
-    for option in ("max-concurrent-downloads", "userland-proxy-path"):
+    engine = fresh("--swarm-default-advertise-addr", "eth0", "--userland-proxy-path=/x", busybox=False)
+    for option in ("swarm-default-advertise-addr", "userland-proxy-path"):
         lines = [line for line in engine.tail(1000).splitlines() if f"{option} has no effect" in line]
         assert len(lines) == 1, engine.tail()
 
