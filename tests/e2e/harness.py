@@ -53,6 +53,8 @@ class Namespace:
     def __init__(self, name):
         self.name = name
         run("ip", "netns", "add", name)
+        # A new namespace takes the machine's own setting along.
+        run("ip", "netns", "exec", name, "sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward")
         run("ip", "-n", name, "link", "set", "lo", "up")
 
     def exec(self, *argv, **more):

@@ -175,6 +175,8 @@ impl Lab {
     fn new() -> Self {
         // Nothing else in here has a say about it.
         sh("mount --make-rprivate / && ip link set lo up");
+        // A new namespace takes the machine's own settings along.
+        sh("echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding");
         let outside = Namespace::new();
         sh(&format!("ip link add wan0 type veth peer name eth0 netns {}", outside.path()));
         sh("ip address add 192.0.2.1/24 dev wan0 && ip address add 2001:db8::1/64 dev wan0 nodad");
