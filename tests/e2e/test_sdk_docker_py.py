@@ -164,7 +164,8 @@ def test_the_states_of_a_container(client):
         container.restart(timeout=1)
         container.reload()
         assert (container.name, container.status) == ("renamed", "running")
-        assert "sleep 600" in str(container.top()["Processes"])
+        # runc answers a start a moment before its init has become the program.
+        wait_until(lambda: "sleep 600" in str(container.top()["Processes"]))
         container.stop(timeout=1)
         container.reload()
         assert container.status == "exited"
