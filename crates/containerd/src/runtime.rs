@@ -8,6 +8,7 @@ mod container;
 mod events;
 mod exec;
 mod fifo;
+mod kernel_log;
 mod options;
 mod pump;
 mod runtimes;

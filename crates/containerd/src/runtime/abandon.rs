@@ -15,7 +15,7 @@ use rustix::{
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
-use super::{ContainerdRuntime, cgroup};
+use super::{ContainerdRuntime, cgroup, kernel_log};
 use crate::client::NAMESPACE;
 
 /// How long killed processes may take to end; one in an uninterruptible sleep takes longer, and is then said.
@@ -65,7 +65,12 @@ impl ContainerdRuntime {
         }
         let (id, bundle) = (id.clone(), bundle(&self.folders.state, id));
         let asked = tokio::task::spawn_blocking(move || {
-            cgroup::ran_out_of_memory(&cgroup::of(&id, None, cgroups_path(&bundle).as_deref()))
+            let cgroups = cgroup::of(&id, None, cgroups_path(&bundle).as_deref());
+            if cgroups.is_empty() {
+                // Not to be counted any more: where systemd keeps the cgroups it has removed this one by now.
+                return age(&bundle).is_some_and(|age| kernel_log::tells_of_oom_kill(&id, age));
+            }
+            cgroup::ran_out_of_memory(&cgroups)
         });
         Exit { oom_killed: exit.oom_killed || asked.await.unwrap_or_default(), ..exit }
     }
@@ -131,6 +136,11 @@ fn is_gone(pid: Pid) -> bool {
 
 fn bundle(folder: &Path, id: &ContainerId) -> PathBuf {
     folder.join("io.containerd.runtime.v2.task").join(NAMESPACE).join(id.as_str())
+}
+
+/// How long ago containerd made the bundle of this run.
+fn age(bundle: &Path) -> Option<Duration> {
+    fs::metadata(bundle.join("config.json")).ok()?.modified().ok()?.elapsed().ok()
 }
 
 fn pid_file(path: &Path) -> Option<Pid> {
