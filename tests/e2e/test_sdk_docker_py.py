@@ -262,3 +262,8 @@ def test_what_is_not_built_says_501(client):
     with pytest.raises(docker.errors.APIError) as failure:
         client.images.build(fileobj=io.BytesIO(b"FROM busybox"))
     assert failure.value.status_code == 501
+
+
+def test_a_container_without_network_has_a_loopback_alone(client):
+    output = client.containers.run("busybox", ["ls", "/sys/class/net"], network_disabled=True, remove=True)
+    assert output.decode().split() == ["lo"]

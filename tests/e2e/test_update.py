@@ -37,3 +37,14 @@ def test_a_limit_under_the_minimum_is_refused_in_dockers_words(engine):
         assert "Minimum memory limit allowed is 6MB" in done.stderr
     finally:
         engine.docker("rm", "small")
+
+
+def test_a_pids_limit_is_lifted_from_the_running_task(engine):
+    engine.docker("run", "-d", "--name", "counted", "--pids-limit", "40", "busybox", "sleep", "1000")
+    try:
+        assert cgroup_value(engine, "counted", "pids", "pids.max") == "40"
+        engine.docker("update", "--pids-limit", "-1", "counted")
+        assert cgroup_value(engine, "counted", "pids", "pids.max") == "max"
+        assert not engine.inspect("counted")["HostConfig"]["PidsLimit"]
+    finally:
+        engine.docker("rm", "-f", "counted")

@@ -65,10 +65,9 @@ impl Filters {
         self.asked(key).is_none_or(|values| values.iter().any(|value| source.starts_with(value.as_str())))
     }
 
-    /// No such key, or one of its values, as a regular expression, is found in `source`, or equals it (`Match`).
-    pub fn pattern_match(&self, key: &str, source: &str) -> bool {
-        self.asked(key)
-            .is_none_or(|values| values.contains(source) || values.iter().any(|value| pattern_found(value, source)))
+    /// The values of a key as regular expressions, to be tried on many names.
+    pub fn patterns(&self, key: &str) -> Patterns {
+        Patterns(self.asked(key).map(|values| values.iter().map(|value| Pattern::new(value)).collect()))
     }
 
     /// No such key, or every value (`k` or `k=v`) holds for the labels (`MatchKVList`).
@@ -94,13 +93,39 @@ impl Filters {
     }
 }
 
-/// A pattern that does not compile matches nothing, as in dockerd. Most are plain text: no machine is built for them,
-/// since a list tries each pattern on thousands of names.
-fn pattern_found(pattern: &str, source: &str) -> bool {
-    if !pattern.contains(|c: char| r"\.+*?()|[]{}^$".contains(c)) {
-        return source.contains(pattern);
+/// Docker's `Match`; `None` where nothing is asked, so that everything matches.
+#[derive(Debug)]
+pub struct Patterns(Option<Vec<Pattern>>);
+
+impl Patterns {
+    /// Nothing is asked, or a pattern is found in `source`, or equals it.
+    pub fn match_text(&self, source: &str) -> bool {
+        self.0.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.is_found_in(source)))
     }
-    regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(source))
+}
+
+#[derive(Debug)]
+struct Pattern {
+    text: String,
+    /// `None` for plain text, and for what does not compile: that matches itself alone, as in dockerd.
+    regex: Option<regex::Regex>,
+    plain: bool,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        let plain = !text.contains(|c: char| r"\.+*?()|[]{}^$".contains(c));
+        let regex = if plain { None } else { regex::Regex::new(text).ok() };
+        Self { text: text.to_owned(), regex, plain }
+    }
+
+    fn is_found_in(&self, source: &str) -> bool {
+        match &self.regex {
+            Some(regex) => regex.is_match(source) || source == self.text,
+            None if self.plain => source.contains(&self.text),
+            None => source == self.text,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +172,11 @@ mod tests {
     #[test]
     fn names_are_patterns_and_bad_patterns_match_themselves_only() {
         let filters = parse(r#"{"name":["^/we.$"],"id":["("]}"#);
-        assert!(filters.pattern_match("name", "/web") && !filters.pattern_match("name", "/webs"));
-        assert!(filters.pattern_match("id", "(") && !filters.pattern_match("id", "a(b"));
-        assert!(parse(r#"{"name":["eb"]}"#).pattern_match("name", "web"));
+        let (names, ids) = (filters.patterns("name"), filters.patterns("id"));
+        assert!(names.match_text("/web") && !names.match_text("/webs"));
+        assert!(ids.match_text("(") && !ids.match_text("a(b"));
+        assert!(parse(r#"{"name":["eb"]}"#).patterns("name").match_text("web"));
+        assert!(filters.patterns("absent").match_text("anything"));
         assert!(parse(r#"{"type":["cont"]}"#).fuzzy_match("type", "container"));
     }
 
@@ -165,7 +192,7 @@ mod tests {
         fn plain_text_is_found_as_its_own_pattern(a in "[a-z/_ -]*", b in "[a-z]+", c in "[a-z]*") {
             let filters = Filters(BTreeMap::from([("name".to_owned(), BTreeSet::from([b.clone()]))]));
             let source = format!("{a}{b}{c}");
-            prop_assert!(filters.pattern_match("name", &source));
+            prop_assert!(filters.patterns("name").match_text(&source));
         }
     }
 }

@@ -23,7 +23,7 @@ use gantry_domain::{
     registry::RegistryAuth,
 };
 
-pub(crate) use catalog::{Catalog, Resolved};
+pub(crate) use catalog::{Catalog, Resolved, chain};
 pub(crate) use list::{prune_labels_match, until};
 
 /// `GET /images/json`.

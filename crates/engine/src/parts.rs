@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gantry_domain::{
-    ContainerId, Result,
+    ContainerId, ErrorKind, Result,
     container::Snapshot,
     engine_id::EngineId,
     ports::{
@@ -170,6 +170,19 @@ pub(crate) async fn within<T>(limit: Duration, what: &str, step: impl Future<Out
         Ok(done) => done,
         Err(_) => {
             Err(gantry_domain::Error::cancelled(format!("{what} did not end within {} seconds", limit.as_secs())))
+        }
+    }
+}
+
+/// One object of a list that cannot be read is logged and left out, and the others are shown; that nothing can be read
+/// is the answer.
+pub(crate) fn readable<T>(kind: &str, name: &str, read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Cancelled) => Err(error),
+        Err(error) => {
+            tracing::warn!(kind, name, %error, "left out of a list");
+            Ok(None)
         }
     }
 }

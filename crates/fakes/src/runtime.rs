@@ -143,7 +143,10 @@ impl Runtime for Fakes {
 
     async fn tasks(&self) -> Result<Vec<TaskInfo>> {
         self.calls.pass("runtime.tasks")?;
-        Ok(tasks(&self.world()))
+        let world = self.world();
+        let mut listed = tasks(&world);
+        listed.retain(|task| !world.unlisted.contains(&task.id));
+        Ok(listed)
     }
 
     async fn pids(&self, id: &ContainerId) -> Result<Vec<TaskPid>> {

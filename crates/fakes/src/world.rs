@@ -31,6 +31,8 @@ pub struct World {
     pub containers: BTreeMap<ContainerId, RuntimeContainer>,
     pub snapshots: BTreeSet<ContainerId>,
     pub processes: BTreeMap<(ContainerId, Option<ExecId>), Process>,
+    /// Containers whose task the runtime's list leaves out, though it is there.
+    pub unlisted: BTreeSet<ContainerId>,
     /// Containers whose process will not end at SIGTERM.
     pub stubborn: bool,
     /// The kernel has AppArmor, and whether `docker-default` is loaded.

@@ -17,7 +17,8 @@ pub fn apply(current: &HostConfig, wanted: &HostConfig) -> Result<HostConfig> {
         next.blkio_weight = wanted.blkio_weight;
     }
     if let Some(limit) = wanted.pids_limit {
-        next.pids_limit = if limit <= 0 { None } else { Some(limit) };
+        // Unlimited is said, or the running task would keep the limit that it has.
+        next.pids_limit = Some(limit.max(0));
     }
     policy(&mut next, &wanted.restart_policy)?;
     Ok(next)

@@ -1,7 +1,8 @@
 //! `POST /containers/create`: check, claim, make the root file system, make durable.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt as _;
 use gantry_domain::{
     ContainerId, Error, Result,
     container::{
@@ -50,7 +51,9 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     }
     super::unbuilt::check(&request.host_config)?;
     warnings.extend(image.warning.clone());
-    let networks = networks(parts, &request.host_config, &request.networking);
+    // `NetworkDisabled`: a namespace with a loopback, and nothing else.
+    let disabled = request.config.network_disabled;
+    let networks = if disabled { BTreeMap::new() } else { networks(parts, &request.host_config, &request.networking) };
     check_networks(parts, &networks)?;
     let points =
         mounts::with_inherited(parts, &request.host_config, mount_points(&request.config, &request.host_config)?)?;
@@ -76,7 +79,9 @@ async fn claim_and_make(parts: &Parts, mut record: ContainerRecord) -> Result<Co
             claims.use_image(image, &record.id);
         }
     }
-    match make(parts, &mut record).await {
+    // A panic gives back what was claimed, too.
+    let made = AssertUnwindSafe(make(parts, &mut record)).catch_unwind().await;
+    match made.unwrap_or_else(|_| Err(Error::system("the engine failed at the container: see its log"))) {
         Ok(()) => Ok(record),
         Err(error) => {
             if let Err(undo) = parts.ports.runtime.delete_container(&record.id).await {
@@ -137,7 +142,7 @@ fn record(
 
 /// `container:<name>` becomes the id. One that is not there fails the start: a 404 of create is about the image, which
 /// clients then pull.
-fn resolve_modes(parts: &Parts, host: &mut HostConfig) {
+pub(crate) fn resolve_modes(parts: &Parts, host: &mut HostConfig) {
     for mode in [&mut host.network_mode, &mut host.pid_mode, &mut host.ipc_mode] {
         if let Some(other) = mounts::shared_with(mode).and_then(|other| parts.container(other).ok()) {
             *mode = format!("container:{}", other.id);

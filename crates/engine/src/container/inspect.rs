@@ -1,14 +1,15 @@
 //! `GET /containers/{id}/json`: from the snapshot; containerd is asked only for sizes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use gantry_domain::{
     ContainerId, Result,
     container::{ContainerRecord, EndpointSettings, Snapshot, record::Endpoint},
+    ports::LayerUsage,
 };
 
 use super::{ContainerDetails, addresses::network_of, mounts::shared_with};
-use crate::{Engine, parts::Parts};
+use crate::{Engine, image::chain, parts::Parts};
 
 impl Engine {
     pub async fn container_inspect(&self, name: &str, size: bool) -> Result<ContainerDetails> {
@@ -17,7 +18,8 @@ impl Engine {
         snapshot.execs = self.parts.execs.running(&snapshot.record.id).into();
         let mut details = details(&self.parts, snapshot);
         if size {
-            add_sizes(&self.parts, &mut details).await?;
+            let layers = self.parts.catalog.layers().await?;
+            add_sizes(&self.parts, &mut details, &layers).await?;
         }
         Ok(details)
     }
@@ -99,10 +101,14 @@ fn with_endpoint(asked: &EndpointSettings, endpoint: Option<&Endpoint>, network_
 }
 
 /// `SizeRw` and `SizeRootFs`.
-pub(crate) async fn add_sizes(parts: &Parts, details: &mut ContainerDetails) -> Result<()> {
+pub(crate) async fn add_sizes(
+    parts: &Parts,
+    details: &mut ContainerDetails,
+    layers: &HashMap<String, LayerUsage>,
+) -> Result<()> {
     let record = details.snapshot.record.clone();
     let own = parts.ports.runtime.root_usage(&record.id).await? as i64;
-    let image = parts.catalog.unpacked_size(&record.image.chain_id).await?;
+    let image: i64 = chain(layers, &record.image.chain_id).iter().map(|layer| layer.size as i64).sum();
     details.size_rw = Some(own);
     details.size_root = Some(own + image);
     Ok(())

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use gantry_domain::{
     Digest, Error, Result,
     container::{Snapshot, Status, port::parse_port},
-    filter::Filters,
+    filter::{Filters, Patterns},
 };
 
 use super::{ContainerDetails, ContainerList, inspect};
-use crate::Engine;
+use crate::{Engine, parts::readable};
 
 const KEYS: &[&str] = &[
     "ancestor",
@@ -37,8 +37,10 @@ impl Engine {
         let mut list: Vec<ContainerDetails> =
             chosen.into_iter().map(|snapshot| inspect::details(&self.parts, snapshot)).collect();
         if request.size {
+            let layers = self.parts.catalog.layers().await?;
             for details in &mut list {
-                inspect::add_sizes(&self.parts, details).await?;
+                let sized = inspect::add_sizes(&self.parts, details, &layers).await;
+                readable("container", details.snapshot.record.id.as_str(), sized)?;
             }
         }
         Ok(list)
@@ -97,6 +99,8 @@ impl Engine {
         let (publish, expose) = (ports("publish")?, ports("expose")?);
         Ok(Criteria {
             filters,
+            ids: filters.patterns("id"),
+            names: filters.patterns("name"),
             stopped_too,
             is_task,
             exited,
@@ -116,6 +120,8 @@ type PortRange = (u16, u16, gantry_domain::network::Protocol);
 /// The filters with everything looked up that they name.
 struct Criteria<'a> {
     filters: &'a Filters,
+    ids: Patterns,
+    names: Patterns,
     stopped_too: bool,
     is_task: bool,
     exited: BTreeSet<u32>,
@@ -134,7 +140,7 @@ impl Criteria<'_> {
         (self.stopped_too || snapshot.status.is_running())
             && !self.is_task
             && self.state_matches(snapshot)
-            && self.filters.pattern_match("id", record.id.as_str())
+            && self.ids.match_text(record.id.as_str())
             && self.name_matches(&record.name)
             && record
                 .config
@@ -164,7 +170,7 @@ impl Criteria<'_> {
 
     /// A pattern is tried on the name with and without its slash.
     fn name_matches(&self, name: &str) -> bool {
-        self.filters.pattern_match("name", name) || self.filters.pattern_match("name", &format!("/{name}"))
+        self.names.match_text(name) || self.names.match_text(&format!("/{name}"))
     }
 
     fn volume_matches(&self, snapshot: &Snapshot) -> bool {

@@ -77,13 +77,18 @@ impl Owner {
         let setup = self.stdio_setup();
         let began = self.record.run.as_ref().is_some_and(|run| !run.started.is_zero());
         let task = within(TASK_LIMIT, "looking for the task", self.parts.ports.runtime.task(&self.record.id)).await;
-        let has_task = match task {
-            Ok(task) => task.is_some(),
+        let has_process = match task {
+            // It was not in the list, or did not answer in time: that is no end.
+            Ok(Some(task)) if matches!(task.status, TaskStatus::Running | TaskStatus::Paused) => {
+                return self.rejoin(&task).await;
+            }
+            // A task that was made and not started has no process of the container's yet.
+            Ok(task) => task.is_some_and(|task| task.status != TaskStatus::Created),
             // There is one that does not answer.
             Err(error) if error.kind() == ErrorKind::Cancelled => true,
             Err(error) => return Err(error),
         };
-        if !began && !has_task {
+        if !began && !has_process {
             return self.undo_cut_off_start().await;
         }
         self.record.runs = self.record.runs.max(number);

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use gantry_domain::{
     Error, ErrorKind, GoTime, Result,
@@ -93,6 +94,8 @@ impl Owner {
         }
         self.has_run = true;
         self.abandoned = false;
+        // What was not there at the create may be by now.
+        super::create::resolve_modes(&self.parts, &mut self.record.host_config);
         self.reserve().await?;
         self.record.desired = Desired::Running;
         self.record.error.clear();
@@ -116,6 +119,8 @@ impl Owner {
         self.record.generation += 1;
         let intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
         let changed_spec = (self.spec.as_ref() != Some(&spec)).then(|| spec.clone());
+        // With its run: should the store lose it, a container that runs on keeps its addresses and ports.
+        let copy = Bytes::from(serde_json::to_vec(&self.record).expect("a record is plain data"));
         let parts = &self.parts;
         let id = &self.record.id;
         let make_sandbox = async {
@@ -126,7 +131,7 @@ impl Owner {
         };
         let tell_spec = async {
             match changed_spec {
-                Some(spec) => parts.ports.runtime.update_container(id, Some(spec), None).await,
+                Some(spec) => parts.ports.runtime.update_container(id, Some(spec), Some(copy)).await,
                 None => Ok(()),
             }
         };

@@ -144,11 +144,6 @@ impl Catalog {
     }
 
     /// Bytes of the unpacked layers from this chain id down.
-    pub async fn unpacked_size(&self, chain_id: &str) -> Result<i64> {
-        let layers = self.layers().await?;
-        Ok(chain(&layers, chain_id).iter().map(|layer| layer.size as i64).sum())
-    }
-
     pub async fn layers(&self) -> Result<HashMap<String, LayerUsage>> {
         let layers = self.store.layer_usage().await?;
         Ok(layers.into_iter().map(|layer| (layer.chain_id.clone(), layer)).collect())

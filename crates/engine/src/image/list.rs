@@ -14,7 +14,10 @@ use gantry_domain::{
 use jiff::Timestamp;
 
 use super::{ImageDetails, ImageList, catalog};
-use crate::{Engine, parts::Parts};
+use crate::{
+    Engine,
+    parts::{Parts, readable},
+};
 
 const KEYS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
 
@@ -33,7 +36,8 @@ impl Engine {
         // Of an image with more names only those that are meant are shown.
         names.retain(|named| reference_matches(filters, &named.name));
         for names in by_target(&names).into_values() {
-            let details = details(&self.parts, &names, None, &layers).await?;
+            let details = details(&self.parts, &names, None, &layers).await;
+            let Some(details) = readable("image", &names[0].name, details)? else { continue };
             let created = created(&details);
             let labels =
                 details.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();

@@ -14,13 +14,14 @@ impl Engine {
                 return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")));
             }
         }
+        let (ids, names) = (filters.patterns("id"), filters.patterns("name"));
         let claims = self.parts.claims.lock();
         let is_dangling = |network: &NetworkRecord| !network.predefined && !claims.is_joined(&network.id);
         let chosen = claims.networks.values().filter(|network| {
             let kind = if network.predefined { "builtin" } else { "custom" };
             filters.exact_match("driver", &network.driver)
-                && filters.pattern_match("id", network.id.as_str())
-                && filters.pattern_match("name", &network.name)
+                && ids.match_text(network.id.as_str())
+                && names.match_text(&network.name)
                 && filters.labels_match("label", &network.labels)
                 && filters.exact_match("scope", "local")
                 && filters.exact_match("type", kind)

@@ -69,8 +69,15 @@ impl Engine {
 
     /// The note was written before the process was made: only the runtime knows its id.
     async fn exec_pid(&self, container: &ContainerId, exec: &gantry_domain::ExecId) -> Option<u32> {
-        let pids = self.parts.ports.runtime.pids(container).await.unwrap_or_default();
-        pids.into_iter().find(|process| process.exec.as_ref() == Some(exec)).map(|process| process.pid)
+        match self.parts.ports.runtime.pids(container).await {
+            Ok(pids) => pids.into_iter().find(|process| process.exec.as_ref() == Some(exec)).map(|process| process.pid),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                // The wait for its exit knows better than a call that failed once.
+                tracing::warn!(%exec, %error, "taken for running");
+                Some(0)
+            }
+        }
     }
 
     /// Nobody reads an adopted exec's output any more; it must not block for that.

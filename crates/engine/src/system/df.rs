@@ -3,7 +3,7 @@
 use gantry_domain::Result;
 
 use super::{DiskUsage, DiskUsageKinds, VolumeUsage};
-use crate::{Engine, container::ContainerList, image::ImageList};
+use crate::{Engine, container::ContainerList, image::ImageList, parts::readable};
 
 impl Engine {
     pub async fn system_df(&self, kinds: DiskUsageKinds) -> Result<DiskUsage> {
@@ -29,8 +29,9 @@ impl Engine {
         };
         let mut usage = Vec::with_capacity(volumes.len());
         for (volume, references) in volumes {
-            let size = self.parts.ports.volumes.usage(&volume).await? as i64;
-            usage.push(VolumeUsage { volume, size, references: references as i64 });
+            let size = self.parts.ports.volumes.usage(&volume).await;
+            let Some(size) = readable("volume", &volume.name, size)? else { continue };
+            usage.push(VolumeUsage { volume, size: size as i64, references: references as i64 });
         }
         Ok(usage)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_domain::ContainerId;
-use gantry_engine::container::WaitCondition;
+use gantry_engine::container::{ContainerList, WaitCondition};
 use gantry_fakes::Fakes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -205,4 +205,36 @@ async fn a_profile_that_cannot_be_loaded_is_told_and_stops_no_container() {
     assert_eq!(lab.inspect("web").await.apparmor_profile, "");
     let told = lab.engine.system_info().await.unwrap().warnings;
     assert!(told.iter().any(|text| text.contains("docker-default could not be loaded")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_object_that_cannot_be_read_does_not_hide_the_others() {
+    let lab = Lab::new().await;
+    lab.running("one", json!({})).await;
+    lab.running("two", json!({})).await;
+    lab.fakes.calls.fail_next("runtime.root_usage", gantry_domain::Error::not_found("no such snapshot"));
+    let list = ContainerList { size: true, ..ContainerList::default() };
+    let shown = lab.engine.container_list(list.clone()).await.unwrap();
+    assert_eq!(shown.iter().filter(|details| details.size_rw.is_some()).count(), 1);
+    assert_eq!(shown.len(), 2);
+    lab.fakes.calls.fail_next("runtime.root_usage", gantry_domain::Error::unavailable("containerd is away"));
+    assert!(lab.engine.container_list(list).await.is_err(), "an outage is said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_create_gives_the_name_back() {
+    let lab = Lab::new().await;
+    lab.fakes.calls.panic_next("runtime.create_container");
+    assert!(lab.create("web", json!({})).await.is_err());
+    lab.create("web", json!({})).await.expect("the name is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_whose_network_is_shared_may_be_made_after_the_one_that_shares_it() {
+    let lab = Lab::new().await;
+    lab.create("early", json!({"NetworkMode": "container:late"})).await.unwrap();
+    assert!(lab.engine.container_start("early").await.is_err(), "there is none yet");
+    let late = lab.running("late", json!({})).await;
+    lab.engine.container_start("early").await.unwrap();
+    assert_eq!(lab.inspect("early").await.snapshot.record.host_config.network_mode, format!("container:{late}"));
 }

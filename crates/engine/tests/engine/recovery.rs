@@ -246,3 +246,53 @@ async fn a_kill_is_on_record_before_the_signal() {
     assert!(at("store.commit container") < at("runtime.kill"), "{made:?}");
     assert!(lab.fakes.world().records.containers[&id].manually_stopped);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_running_container_whose_record_was_lost_keeps_its_name_and_address() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({})).await;
+    let address = |run: Option<gantry_domain::container::Run>| run.unwrap().endpoints["bridge"].ipv4;
+    let before = address(lab.inspect("web").await.snapshot.record.run.clone());
+    let fakes = killed(lab).await;
+    {
+        let mut world = fakes.world();
+        world.records.containers.remove(&id);
+        world.records.damage.push("the log is damaged".into());
+    }
+    let lab = Lab::on(fakes).await;
+    assert_eq!(lab.status("web").await, "running");
+    assert_eq!(address(lab.inspect("web").await.snapshot.record.run.clone()), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_missed_by_the_list_and_found_by_the_second_look_runs_on() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({})).await;
+    let fakes = killed(lab).await;
+    fakes.world().unlisted.insert(id.clone());
+    let lab = Lab::on(fakes).await;
+    assert_eq!(lab.status("web").await, "running");
+    assert!(!lab.actions().await.contains(&"die".to_owned()));
+    lab.fakes.exit(&id, None, 4);
+    lab.settle().await;
+    assert_eq!(lab.inspect("web").await.snapshot.record.run.as_ref().unwrap().exit.unwrap().code, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_cut_off_before_its_process_ran_is_undone() {
+    let lab = Lab::new().await;
+    let id = lab.create("web", json!({})).await.unwrap();
+    lab.fakes.calls.hang("runtime.start_task");
+    let engine = lab.engine.clone();
+    let started = tokio::spawn(async move { engine.container_start("web").await.is_ok() });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    started.abort();
+    let fresh = gantry_fakes::Fakes::new();
+    move_host(&lab.fakes, &fresh);
+    drop(lab);
+    let lab = Lab::on(fresh).await;
+    assert_eq!(lab.status("web").await, "created");
+    assert!(!lab.actions().await.contains(&"die".to_owned()), "no run, no exit");
+    lab.engine.container_start("web").await.unwrap();
+    assert_eq!(lab.inspect("web").await.snapshot.record.id, id);
+}
