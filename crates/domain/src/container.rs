@@ -3,6 +3,7 @@
 pub mod access;
 pub mod config;
 pub mod copy;
+pub mod device_request;
 pub mod health;
 pub mod host_config;
 pub mod log_attrs;

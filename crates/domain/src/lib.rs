@@ -3,6 +3,7 @@
 //! Shapes that clients store and read back (`Config`, `HostConfig`, `EndpointSettings`, …) carry Docker's own field
 //! names in serde, in the order of Docker's Go structs, so that a record, an inspect and a request are one type.
 
+pub mod cdi;
 pub mod container;
 pub mod engine_id;
 pub mod error;

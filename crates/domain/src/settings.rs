@@ -19,6 +19,8 @@ pub struct Settings {
     pub labels: Vec<String>,
     /// Daemon-wide `log-driver` and `log-opts`.
     pub log_config: LogConfig,
+    /// Where the specs of device vendors are; with none there are no devices by CDI.
+    pub cdi_spec_dirs: Vec<String>,
     pub default_runtime: String,
     /// Name → path and arguments.
     pub runtimes: BTreeMap<String, RuntimeSettings>,
@@ -82,6 +84,7 @@ impl Default for Settings {
             experimental: false,
             labels: Vec::new(),
             log_config: LogConfig { driver: "json-file".into(), config: None },
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             default_runtime: "runc".into(),
             runtimes: BTreeMap::from([("runc".into(), RuntimeSettings { path: "runc".into(), args: Vec::new() })]),
             default_ulimits: BTreeMap::new(),

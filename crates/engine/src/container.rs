@@ -6,6 +6,7 @@ mod attach;
 mod connect;
 mod create;
 mod delete;
+mod devices;
 mod disconnect;
 mod exit;
 mod files;
@@ -49,6 +50,7 @@ use gantry_domain::{
 pub(crate) use addresses::retake;
 pub use archive::ArchivePut;
 pub use connect::{NetworkConnect, NetworkDisconnect};
+pub(crate) use devices::device_drivers;
 pub(crate) use exit::UNSEEN;
 pub(crate) use files::exec_process;
 pub use gantry_domain::container::state::Outcome;

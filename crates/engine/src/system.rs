@@ -29,6 +29,8 @@ pub struct SystemInfo {
     pub images: i64,
     /// Every warning, of the configuration, the host, the store and the network.
     pub warnings: Vec<String>,
+    /// Devices that CDI offers, by qualified name.
+    pub cdi_devices: Vec<String>,
     pub event_listeners: i64,
     pub now: jiff::Timestamp,
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gantry_domain::{
     Result,
-    ports::{CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
+    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
 };
 
 use crate::Fakes;
@@ -58,6 +58,14 @@ impl HostFacts for Fakes {
     async fn devices(&self, _: &str) -> Result<Vec<DeviceNode>> {
         self.calls.pass("host.devices")?;
         Ok(Vec::new())
+    }
+
+    async fn cdi_specs(&self, _: &[String]) -> CdiSpecs {
+        CdiSpecs { files: self.world().cdi_specs.clone(), errors: Vec::new() }
+    }
+
+    async fn program(&self, _: &str) -> Option<String> {
+        None
     }
 
     async fn read_file(&self, _: &str, _: u64) -> Result<Vec<u8>> {

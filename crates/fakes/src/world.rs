@@ -35,6 +35,7 @@ pub struct World {
     pub unlisted: BTreeSet<ContainerId>,
     /// Containers whose process will not end at SIGTERM.
     pub stubborn: bool,
+    pub cdi_specs: Vec<gantry_domain::cdi::SpecFile>,
     /// The kernel has AppArmor, and whether `docker-default` is loaded.
     pub apparmor: Option<bool>,
     /// What every exec from now on writes, and the code with which it ends at once; `None`: it runs on.

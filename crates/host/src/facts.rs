@@ -1,6 +1,7 @@
 //! Facts of this host, read from `/proc` and `/sys` each time they are asked for.
 
 mod apparmor;
+mod cdi;
 mod cgroup;
 mod devices;
 mod ps;
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use gantry_domain::{
     Error, Result,
     container::{security::DEFAULT_APPARMOR_PROFILE, usage::ResourceUsage},
-    ports::{DeviceNode, Facts, HostFacts, PathKind},
+    ports::{CdiSpecs, DeviceNode, Facts, HostFacts, PathKind},
 };
 
 /// The host that this process runs on. The root is `/` but in tests, which read recorded trees.
@@ -77,6 +78,21 @@ impl HostFacts for Host {
     async fn devices(&self, path: &str) -> Result<Vec<DeviceNode>> {
         let path = path.to_owned();
         blocking(move || devices::nodes(Path::new(&path))).await?
+    }
+
+    async fn cdi_specs(&self, folders: &[String]) -> CdiSpecs {
+        let folders = folders.to_vec();
+        blocking(move || cdi::read(&folders)).await.unwrap_or_else(|error| {
+            let errors = vec![(String::new(), error.to_string())];
+            CdiSpecs { errors, ..CdiSpecs::default() }
+        })
+    }
+
+    async fn program(&self, name: &str) -> Option<String> {
+        let path = std::env::var_os("PATH")?;
+        let places = std::env::split_paths(&path).map(|folder| folder.join(name));
+        let found = places.filter(|place| place.is_absolute()).find(|place| place.is_file())?;
+        found.into_os_string().into_string().ok()
     }
 
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>> {

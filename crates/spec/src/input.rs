@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use bytes::Bytes;
 use gantry_domain::{
+    cdi::ContainerEdits,
     container::{ContainerRecord, MountPoint, user::User},
     exec::ExecConfig,
     ports::{DeviceNode, Facts},
@@ -26,6 +27,8 @@ pub struct SpecInput<'a> {
     pub files: &'a HostFiles,
     /// Those of `HostConfig.Devices`; all of the host's for a privileged container.
     pub devices: &'a [Device],
+    /// What the vendors of requested devices ask for; their nodes complete.
+    pub edits: &'a [ContainerEdits],
     /// Numbers of the block devices that `Blkio*Device` names, by path.
     pub block_devices: &'a BTreeMap<String, (u32, u32)>,
     /// The init on the host, where the container is to have one.

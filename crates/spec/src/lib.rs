@@ -5,6 +5,7 @@
 //!
 //! Nothing of an image's labels or annotations passes through here (T12): annotations are `HostConfig.Annotations`.
 
+mod edits;
 mod input;
 mod mounts;
 mod namespaces;
@@ -39,6 +40,7 @@ pub fn runtime_spec(input: &SpecInput<'_>) -> Result<Bytes> {
     if !host.annotations.is_empty() {
         spec["annotations"] = json!(host.annotations);
     }
+    edits::apply(&mut spec, input.edits);
     to_bytes(&spec)
 }
 

@@ -32,6 +32,7 @@ struct Case {
     mounts: Vec<MountPoint>,
     files: HostFiles,
     devices: Vec<Device>,
+    edits: Vec<gantry_domain::cdi::ContainerEdits>,
     block_devices: BTreeMap<String, (u32, u32)>,
     init_path: Option<PathBuf>,
 }
@@ -84,6 +85,7 @@ impl Case {
                 shm: None,
             },
             devices: Vec::new(),
+            edits: Vec::new(),
             block_devices: BTreeMap::new(),
             init_path: None,
         }
@@ -116,6 +118,7 @@ impl Case {
             mounts: &self.mounts,
             files: &self.files,
             devices: &self.devices,
+            edits: &self.edits,
             block_devices: &self.block_devices,
             init_path: self.init_path.as_deref(),
             seccomp_profile: None,
@@ -352,6 +355,38 @@ fn t25_hidden_paths_are_the_list_with_each_cpu() {
     assert_eq!(spec["linux"]["readonlyPaths"], json!(readonly_paths()));
     let all = Case::new().host(|host| (host.masked_paths, host.readonly_paths) = (Some(vec![]), Some(vec![]))).spec();
     assert_eq!(all["linux"]["maskedPaths"], json!([]), "systempaths=unconfined");
+}
+
+#[test]
+fn what_a_device_asks_for_is_in_the_spec() {
+    let mut case = Case::new();
+    case.user.uid = 1000;
+    case.edits = vec![serde_json::from_value(json!({
+        "env": ["A=2", "CARD=x"],
+        "deviceNodes": [{"path": "/dev/card", "type": "c", "major": 195, "minor": 7, "fileMode": 432, "permissions": "rw"}],
+        "mounts": [{"hostPath": "/usr/lib/card", "containerPath": "/opt/lib", "options": ["ro", "bind"]},
+                   {"hostPath": "/h", "containerPath": "/etc/hosts", "options": ["bind"]}],
+        "hooks": [{"hookName": "createContainer", "path": "/bin/hook", "args": ["hook", "x"], "timeout": 5}],
+        "additionalGids": [44, 10, 0],
+    }))
+    .unwrap()];
+    let spec = case.spec();
+    assert_eq!(
+        spec["process"]["env"].as_array().unwrap().iter().filter(|v| v.as_str().unwrap().starts_with("A=")).count(),
+        1
+    );
+    assert!(spec["process"]["env"].as_array().unwrap().contains(&json!("A=2")));
+    let node = json!({"path": "/dev/card", "type": "c", "major": 195, "minor": 7, "fileMode": 432, "uid": 1000});
+    assert_eq!(spec["linux"]["devices"], json!([node]));
+    let rule = json!({"allow": true, "type": "c", "major": 195, "minor": 7, "access": "rw"});
+    assert_eq!(spec["linux"]["resources"]["devices"].as_array().unwrap().last(), Some(&rule));
+    let sources = |place: &str| -> Vec<&str> {
+        let mounts = spec["mounts"].as_array().unwrap().iter().filter(|mount| mount["destination"] == place);
+        mounts.map(|mount| mount["source"].as_str().unwrap()).collect()
+    };
+    assert_eq!((sources("/opt/lib"), sources("/etc/hosts")), (vec!["/usr/lib/card"], vec!["/h"]));
+    assert_eq!(spec["hooks"]["createContainer"][0]["timeout"], 5);
+    assert_eq!(spec["process"]["user"]["additionalGids"], json!([0, 10, 44]));
 }
 
 #[test]

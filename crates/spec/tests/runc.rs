@@ -75,6 +75,7 @@ fn run(script: &str, uid: u32, change: impl FnOnce(&mut HostConfig)) -> (Option<
         mounts: &[],
         files: &HostFiles::default(),
         devices: &[],
+        edits: &[],
         block_devices: &BTreeMap::new(),
         init_path: None,
         seccomp_profile: None,

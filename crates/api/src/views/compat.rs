@@ -77,6 +77,7 @@ pub const IMAGE_INSPECT: &[Gate] = &[
 /// `GET /info`.
 pub const INFO: &[Gate] = &[
     gate(50, |info| {
+        remove(info, "DiscoveredDevices");
         info["BridgeNfIptables"] = false.into();
         info["BridgeNfIp6tables"] = false.into();
     }),

@@ -27,6 +27,7 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         experimental: values.flag("experimental"),
         labels: labels(values)?,
         log_config: log_config(values)?,
+        cdi_spec_dirs: cdi_spec_dirs(values),
         default_runtime,
         runtimes,
         default_ulimits: ulimits(values)?,
@@ -72,6 +73,17 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         max_download_attempts: count(values, "max-download-attempts", "max download attempts")?,
         warnings: Vec::new(),
     })
+}
+
+/// Docker's two folders where nothing was given; none with the feature `cdi` off, or an empty name alone.
+fn cdi_spec_dirs(values: &Values) -> Vec<String> {
+    if values.get("features")["cdi"] == false {
+        return Vec::new();
+    }
+    if !values.is_given("cdi-spec-dirs") {
+        return gantry_domain::settings::Settings::default().cdi_spec_dirs;
+    }
+    values.list("cdi-spec-dirs").into_iter().filter(|folder| !folder.is_empty()).collect()
 }
 
 fn not_negative(values: &Values, key: &str, words: &str) -> Result<i64, String> {

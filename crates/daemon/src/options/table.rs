@@ -122,14 +122,7 @@ pub static ROWS: &[Row] = &[
         refused(is_set, "marks of packets are not looked at"),
         "In bridge networks, accept packets with this firewall mark/mask",
     ),
-    keyed(
-        "cdi-spec-dir",
-        "cdi-spec-dirs",
-        List,
-        Restart,
-        TunesNothing("devices by CDI are not there yet"),
-        "CDI specification directories to use",
-    ),
+    keyed("cdi-spec-dir", "cdi-spec-dirs", List, Restart, Works, "CDI specification directories to use"),
     row("cgroup-parent", Text(""), NewContainers, Works, "Set parent cgroup for all containers"),
     row("containerd", Text(""), Restart, Works, "containerd grpc address; without it gantryd starts its own"),
     row(

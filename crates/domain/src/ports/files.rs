@@ -170,6 +170,10 @@ pub trait HostFacts: Send + Sync {
     async fn make_bind_source(&self, path: &str) -> Result<()>;
     /// A device node of the host, or the devices below a folder.
     async fn devices(&self, path: &str) -> Result<Vec<DeviceNode>>;
+    /// The specs of device vendors in these folders.
+    async fn cdi_specs(&self, folders: &[String]) -> CdiSpecs;
+    /// Where a program is on the engine's `PATH`.
+    async fn program(&self, name: &str) -> Option<String>;
     /// A file of the daemon's host (seccomp profile), at most `max` bytes.
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>>;
     /// `ps` of these processes: titles and rows, filtered from the host's `ps` with these arguments.
@@ -180,6 +184,13 @@ pub trait HostFacts: Send + Sync {
     }
     /// Signals a process by number, for what containerd can no longer reach.
     async fn signal(&self, pid: u32, signal: u32) -> Result<()>;
+}
+
+/// What was read of the vendors' specs, and what could not be: path and why.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CdiSpecs {
+    pub files: Vec<crate::cdi::SpecFile>,
+    pub errors: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -92,6 +92,7 @@ impl Owner {
             mounts: &record.mounts,
             files: &files,
             devices: &self.devices().await?,
+            edits: &self.device_edits().await?,
             block_devices: &self.block_devices().await?,
             init_path: init_path.as_deref(),
             seccomp_profile: seccomp_profile.as_ref(),

@@ -4,7 +4,6 @@ use gantry_domain::{Error, Result, container::HostConfig};
 
 /// `NotImplemented` for what would be missed silently.
 pub(crate) fn check(host: &HostConfig) -> Result<()> {
-    refuse(host.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()), "device requests")?;
     let driver = host.log_config.driver.as_str();
     refuse(!matches!(driver, "none" | "json-file" | "local"), &format!("the log driver {driver}"))?;
     Ok(())

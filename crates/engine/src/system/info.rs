@@ -28,6 +28,8 @@ impl Engine {
             warnings.push(format!("WARNING: the image store does not answer: {error}"));
             0
         });
+        let (drivers, problems) = crate::container::device_drivers(parts).await;
+        warnings.extend(problems);
         Ok(SystemInfo {
             id: parts.id.to_string(),
             settings,
@@ -38,6 +40,7 @@ impl Engine {
             containers_stopped: count(&snapshots, |status| !status.is_running()),
             images,
             warnings,
+            cdi_devices: drivers.cdi.names().map(ToOwned::to_owned).collect(),
             event_listeners: parts.events.listeners() as i64,
             now: jiff::Timestamp::now(),
         })

@@ -78,7 +78,19 @@ pub struct InfoResponse {
     pub security_options: Vec<String>,
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovered_devices: Vec<DeviceInfo>,
     pub warnings: Option<Vec<String>>,
+}
+
+/// A device of the host that a container may ask for.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceInfo {
+    /// The driver, `cdi`.
+    pub source: &'static str,
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 /// Drivers by kind.
@@ -191,7 +203,8 @@ pub fn info(found: &SystemInfo, about: &About) -> InfoResponse {
         runc_commit: Commit { id: found.versions.runc_commit.clone() },
         init_commit: Commit { id: String::new() },
         security_options: security_options(found),
-        cdi_spec_dirs: Vec::new(),
+        cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
+        discovered_devices: found.cdi_devices.iter().map(|id| DeviceInfo { source: "cdi", id: id.clone() }).collect(),
         warnings: (!found.warnings.is_empty()).then(|| found.warnings.clone()),
     }
 }
