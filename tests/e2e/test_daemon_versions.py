@@ -86,3 +86,9 @@ def test_the_minimum_version_may_be_raised(fresh):
     assert engine.api("GET", "/v1.44/_ping", raw=True)[0] == 200
     status, body = engine.api("GET", "/v1.43/_ping")
     assert status == 400 and "Minimum supported API version is 1.44" in body["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1.51/containers/json", "/no/such/page"])
+def test_options_on_anything_is_answered_empty(engine, path):
+    status, body = engine.api("OPTIONS", path, raw=True)[:2]
+    assert (status, body) == (200, b"")

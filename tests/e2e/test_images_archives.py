@@ -1,14 +1,18 @@
 """Images in and out by the docker CLI: save, load, import; skopeo is the judge of what we write."""
 
+import contextlib
 import gzip
 import hashlib
+import http.server
 import io
 import json
 import subprocess
 import tarfile
+import threading
 
 import pytest
 from harness import busybox_archive, run
+from test_auth import inside
 
 
 
@@ -199,6 +203,57 @@ def test_a_bad_import_makes_no_image(one):
         assert one.out("images", "-a") == names
     done = one.docker("import", "-", "BAD", check=False, input="")
     assert "must be lowercase" in done.stderr
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    """An archive, a redirect to it, one that breaks off in its middle, and nothing else."""
+
+    archive = archive_of([("hello", b"hello\n" * 50_000)])
+
+    def do_GET(self):
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/root.tar")
+            self.end_headers()
+        elif self.path in ("/root.tar", "/cut.tar"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.archive)))
+            self.end_headers()
+            whole = self.path == "/root.tar"
+            self.wfile.write(self.archive if whole else self.archive[:100_000])
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def served(engine, pages):
+    """The URL of a web server next to the engine."""
+    server = inside(engine.namespace, lambda: http.server.ThreadingHTTPServer(("127.0.0.1", 0), pages))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_an_archive_is_imported_from_a_url(one):
+    with served(one, Pages) as base:
+        shown = one.out("import", f"{base}/moved", "from:url")
+        assert f"Downloading from {base}/moved" in shown
+        image = one.inspect("from:url")
+        assert image["Id"] in shown and image["Comment"] == f"Imported from {base}/moved"
+        names = one.out("images", "-a")
+        for path, text in (("nosuch", "with status 404 Not Found"), ("cut.tar", "EOF")):
+            done = one.docker("import", f"{base}/{path}", "bad:url", check=False)
+            assert done.returncode != 0 and text in done.stderr + done.stdout, (done.stdout, done.stderr)
+        assert "unsupported protocol scheme" in one.api("POST", "/images/create?fromSrc=file:///etc/passwd")[1]["message"]
+        assert one.out("images", "-a") == names
 
 
 def test_a_debian_is_imported_and_runs(fresh):

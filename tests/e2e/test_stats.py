@@ -1,6 +1,13 @@
 """`docker stats` and its API: true figures, a sample a second, empty ones for what does not run."""
 
+import contextlib
 import json
+import pathlib
+import os
+import threading
+import time
+
+import pytest
 
 
 def test_docker_stats_shows_a_running_container(engine):
@@ -43,3 +50,40 @@ def test_a_stream_ends_with_the_containers_removal(engine):
     while answer.readline():
         pass
     connection.close()
+
+
+def processor_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.soak)], ids=["tenth", "full"])
+def test_a_hundred_streams_cost_little(engine, seconds):
+    """3 s of a release build's processor time in 60 s; a debug build takes some four times that."""
+    engine.docker("run", "-d", "--name", "seen", "busybox", "sleep", "1000")
+    connections, lines = [], []
+
+    def read(answer):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            while line := answer.readline():
+                lines.append(len(line))
+
+    try:
+        for _ in range(100):
+            connection = engine.connection()
+            connection.request("GET", "/containers/seen/stats")
+            connections.append(connection)
+        threads = [threading.Thread(target=read, args=[one.getresponse()], daemon=True) for one in connections]
+        for thread in threads:
+            thread.start()
+        before = processor_seconds(engine.process.pid)
+        time.sleep(seconds)
+        spent = processor_seconds(engine.process.pid) - before
+        print(f"{spent:.2f} s of processor for {len(lines)} samples")
+        assert len(lines) >= 100 * (seconds - 1)
+        release = "release" in str(os.environ.get("GANTRY_BIN", ""))
+        assert spent < seconds * (3 / 60 if release else 15 / 60)
+    finally:
+        engine.docker("rm", "-f", "seen")
+        for connection in connections:
+            connection.close()

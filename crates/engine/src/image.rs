@@ -95,6 +95,17 @@ pub struct ImageImport {
     pub platform: Option<Platform>,
 }
 
+/// How an import from a URL gets on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportStep {
+    /// Bytes; a `total` of 0 is unknown.
+    Read {
+        current: u64,
+        total: u64,
+    },
+    Imported(Digest),
+}
+
 /// `POST /commit`.
 #[derive(Debug, Clone, Default)]
 pub struct ImageCommit {

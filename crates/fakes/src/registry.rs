@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gantry_domain::{
     Error, Result,
-    ports::Registry,
+    ports::{Fetched, Registry},
     reference::Reference,
     registry::{Distribution, Login, RegistryAuth, SearchResult},
 };
@@ -25,5 +25,10 @@ impl Registry for Fakes {
     async fn distribution(&self, reference: &Reference, _: &RegistryAuth) -> Result<Distribution> {
         self.calls.pass("registry.distribution")?;
         Err(Error::not_found(format!("manifest for {} not found: manifest unknown", reference.familiar())))
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Fetched> {
+        self.calls.pass("registry.fetch")?;
+        Err(Error::not_found(format!("failed to GET {url} with status 404 Not Found: ")))
     }
 }

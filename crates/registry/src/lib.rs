@@ -13,6 +13,7 @@ mod client;
 mod config;
 mod connect;
 mod endpoint;
+mod fetch;
 mod hosts;
 mod inspect;
 mod login;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gantry_domain::{
     Error, ErrorKind, Result,
-    ports::Registry,
+    ports::{Fetched, Registry},
     reference::Reference,
     registry::{Distribution, Login, RegistryAuth, SearchResult},
 };
@@ -60,6 +60,10 @@ impl Registry for Registries {
 
     async fn distribution(&self, reference: &Reference, auth: &RegistryAuth) -> Result<Distribution> {
         self.inspect(reference, auth).await
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Fetched> {
+        self.fetch_url(url).await
     }
 }
 

@@ -4,7 +4,7 @@ use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use gantry_domain::{Error, container::validate::ApiVersion, platform::Platform};
-use gantry_engine::image::{ImageImport, ImagePull, LoadMessage};
+use gantry_engine::image::{ImageImport, ImagePull, ImportStep, LoadMessage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -55,7 +55,7 @@ struct CreateQuery {
     /// Name to pull; with `tag` empty and none in the name, all tags.
     #[serde(rename = "fromImage")]
     from_image: String,
-    /// `-`: the archive is the body.
+    /// `-`: the archive is the body; else the URL it is read from.
     #[serde(rename = "fromSrc")]
     from_src: String,
     /// Name of the new image.
@@ -82,15 +82,36 @@ async fn image_create(
         let pulling = app.engine.image_pull(pull).await?;
         return Ok(stream::chunked(Some("application/json"), progress::pull_lines(pulling), client.gone));
     }
-    if query.from_src != "-" {
-        return Err(Error::not_implemented("POST /images/create?fromSrc=URL is not implemented by gantry yet").into());
-    }
-    let message = if query.message.is_empty() { "Imported from -".to_owned() } else { query.message };
+    let source = query.from_src;
+    let message = if query.message.is_empty() { format!("Imported from {source}") } else { query.message };
     let platform = query::platform(query.platform.as_deref())?;
     let request = ImageImport { repo: query.repo, tag: query.tag, message, changes: query.changes, platform };
+    if source != "-" {
+        let steps = app.engine.image_import_url(&source, request).await?;
+        return Ok(stream::chunked(Some("application/json"), import_lines(&source, steps), client.gone));
+    }
     let id = app.engine.image_import(archive, request).await?;
     let lines = futures::stream::iter([ProgressMessage::status(id.to_string()).line()]);
     Ok(stream::chunked(Some("application/json"), lines, client.gone))
+}
+
+fn import_lines<S>(source: &str, steps: S) -> impl Stream<Item = Bytes> + Send + use<S>
+where
+    S: Stream<Item = gantry_domain::Result<ImportStep>> + Send,
+{
+    let begin = ProgressMessage::status(format!("Downloading from {source}")).line();
+    let lines = steps.map(|step| {
+        let message = match step {
+            Ok(ImportStep::Read { current, total }) => ProgressMessage {
+                progress_detail: Some(ProgressDetail::of(current, total)),
+                ..ProgressMessage::status("Importing")
+            },
+            Ok(ImportStep::Imported(id)) => ProgressMessage::status(id.to_string()),
+            Err(error) => ProgressMessage::error(&error),
+        };
+        message.line()
+    });
+    futures::stream::iter([begin]).chain(lines)
 }
 
 #[derive(Deserialize, JsonSchema)]

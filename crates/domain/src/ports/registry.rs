@@ -19,4 +19,14 @@ pub trait Registry: Send + Sync {
     async fn search(&self, term: &str, limit: u32, auth: &RegistryAuth) -> Result<Vec<SearchResult>>;
     /// What the name leads to in its registry; nothing of it is kept.
     async fn distribution(&self, reference: &Reference, auth: &RegistryAuth) -> Result<Distribution>;
+    /// Reads what a URL leads to, redirects followed, without credentials. `InvalidParameter` for one that is none,
+    /// `NotFound` where there is nothing.
+    async fn fetch(&self, url: &str) -> Result<Fetched>;
+}
+
+/// An answer that is on its way.
+pub struct Fetched {
+    /// Bytes, where the server says so.
+    pub length: Option<u64>,
+    pub body: super::ByteStream,
 }

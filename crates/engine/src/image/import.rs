@@ -1,15 +1,18 @@
-//! `POST /images/create?fromSrc=-`: an archive becomes the one layer of a new image.
+//! `POST /images/create?fromSrc=`: an archive, of the client's or from a URL, becomes the one layer of a new image.
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use gantry_domain::{
-    Digest, Result,
+    Digest, Error, Result,
     image::{ImageRunConfig, changes},
     platform::Platform,
-    ports::ByteStream,
+    ports::{ByteStream, Fetched},
 };
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
-use super::{ImageImport, catalog, tag};
+use super::{ImageImport, ImportStep, catalog, tag};
 use crate::Engine;
 
 impl Engine {
@@ -31,6 +34,41 @@ impl Engine {
         tag::publish(&self.parts, "import", target.digest.as_str(), &shown);
         Ok(target.digest)
     }
+}
+
+impl Engine {
+    /// The archive is read from a URL. What can be known before the first byte is the error of this call. The import
+    /// ends with the stream: who goes away does not want it.
+    pub async fn image_import_url(
+        &self,
+        url: &str,
+        request: ImageImport,
+    ) -> Result<impl Stream<Item = Result<ImportStep>> + Send + use<>> {
+        let fetched = self.parts.ports.registry.fetch(url).await?;
+        let (steps, told) = mpsc::channel(4);
+        let archive = counted(fetched, steps.clone());
+        let engine = self.clone();
+        // Ends with its archive, which ends when nobody listens any more.
+        tokio::spawn(async move {
+            let imported = engine.image_import(archive, request).await.map(ImportStep::Imported);
+            let _ = steps.send(imported).await;
+        });
+        Ok(ReceiverStream::new(told))
+    }
+}
+
+/// Tells how far it is; a listener that is slow misses some of it.
+fn counted(fetched: Fetched, steps: mpsc::Sender<Result<ImportStep>>) -> ByteStream {
+    let (mut current, total) = (0, fetched.length.unwrap_or(0));
+    let body = fetched.body.map(move |piece| {
+        let piece = piece?;
+        current += piece.len() as u64;
+        match steps.try_send(Ok(ImportStep::Read { current, total })) {
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::cancelled("the client went away")),
+            _ => Ok(piece),
+        }
+    });
+    body.boxed()
 }
 
 fn config(run: &ImageRunConfig, request: &ImageImport) -> Result<Bytes> {
