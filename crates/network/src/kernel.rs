@@ -148,7 +148,7 @@ impl Inner {
         let bridges = rules.bridges.iter().filter(|(_, bridge)| bridge.network == id.as_str());
         let known: Vec<String> = bridges.map(|(name, _)| name.clone()).collect();
         // The links first: what is up is never without rules.
-        links::remove(id, &known, &self.settings)?;
+        self.leftovers.remove(links::remove(id, &known, &self.settings)?);
         let mut next = rules.clone();
         next.bridges.retain(|_, bridge| bridge.network != id.as_str());
         if next.bridges.len() < rules.bridges.len() { self.enforce(&mut rules, next) } else { Ok(()) }

@@ -149,6 +149,21 @@ pub fn set_up(index: u32) -> Step {
     (RouteNetlinkMessage::SetLink(link), 0)
 }
 
+pub fn set_down(index: u32) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.change_mask |= LinkFlags::Up;
+    (RouteNetlinkMessage::SetLink(link), 0)
+}
+
+/// Only of a link that is down.
+pub fn rename(index: u32, name: &str) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::IfName(name.into()));
+    (RouteNetlinkMessage::SetLink(link), 0)
+}
+
 pub fn delete_index(index: u32) -> Step {
     let mut link = LinkMessage::default();
     link.header.index = index;

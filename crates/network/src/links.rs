@@ -15,8 +15,10 @@ use crate::{
 /// Engines on one host, at most.
 const MANY: usize = 100;
 
-/// Takes a network's links away: those of the `known` names at once, else all that bear its id.
-pub fn remove(id: &NetworkId, known: &[String], settings: &NetworkSettings) -> io::Result<()> {
+/// Takes a network's links away: those of the `known` names, else all that bear its id. Returns the indexes of those
+/// that are only put aside: down, their names free, still marked. To wait for the kernel while it removes a bridge costs
+/// more than all else.
+pub fn remove(id: &NetworkId, known: &[String], settings: &NetworkSettings) -> io::Result<Vec<u32>> {
     let host = Route::open()?;
     let is_its =
         |link: &LinkMessage| bridge::network_of(link, settings).is_some_and(|of| of.is_empty() || of == id.as_str());
@@ -24,15 +26,20 @@ pub fn remove(id: &NetworkId, known: &[String], settings: &NetworkSettings) -> i
         for link in all(&host)?.iter().filter(|link| bridge::network_of(link, settings) == Some(id.as_str())) {
             gone_is_fine(host.execute(vec![link::delete_index(link.header.index)]))?;
         }
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut aside = Vec::new();
     for name in known {
         // Not there, or the administrator's own.
         if let Some(link) = bridge::find(&host, name)?.filter(is_its) {
-            gone_is_fine(host.execute(vec![link::delete_index(link.header.index)]))?;
+            let index = link.header.index;
+            match host.execute(vec![link::set_down(index), link::rename(index, &format!("gone-{index}"))]) {
+                Ok(()) => aside.push(index),
+                Err(_) => gone_is_fine(host.execute(vec![link::delete_index(index)]))?,
+            }
         }
     }
-    Ok(())
+    Ok(aside)
 }
 
 /// `docker0`, unless somebody else's link has that name; then the first of `gantry0`, `gantry1` that nobody else has.

@@ -124,6 +124,10 @@ fn a_removed_network_leaves_nothing() {
         network.remove_network(&bridge.id).await.unwrap();
         assert_eq!(sh("nft list ruleset"), "");
         assert!(!sh("ip -o link").contains("docker0"));
+        // The names are free at once; the links themselves go when the kernel gets to it.
+        network.ensure_network(&other).await.unwrap();
+        lab::eventually("the links go", || !sh("ip -o link").contains("gone-"));
+        assert!(sh("ip -o link").contains("br-other"));
     });
 }
 
