@@ -83,7 +83,7 @@ def test_no_abstract_socket_is_opened_by_us(engine):
         engine.docker("rm", "-f", id)
 
 
-@pytest.mark.parametrize("count", [3000, pytest.param(600_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [3000, pytest.param(600_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_a_slow_reader_of_events_gets_all_or_is_told_of_a_gap(engine, count):
     """T56: it does not read while events come; then it reads to the end."""
     slow = socket.socket(socket.AF_UNIX)
