@@ -4,7 +4,8 @@ import json
 import os
 import pathlib
 
-from harness import busybox_archive  # noqa: F401  (the engine fixture loads it)
+import pytest
+from harness import run, wait_until
 
 def test_create_is_idempotent_and_inspect_says_what_dockerd_says(engine):
     status, made = engine.api("POST", "/volumes/create", body={"Name": "vol", "Labels": {"a": "b"}})
@@ -178,3 +179,77 @@ def test_volume_events_tell_its_life(engine):
     mount = events[1]["Actor"]["Attributes"]
     assert mount["destination"] == "/data" and mount["driver"] == "local" and mount["read/write"] == "false"
     assert len(mount["container"]) == 64 and "propagation" in mount
+
+
+# -- subpaths ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parted(engine):
+    """A volume with a folder, a file, and links that lead in and out."""
+    script = "mkdir -p /v/a/b; echo inner >/v/a/b/f; echo outer >/v/f; ln -s a/b /v/in; ln -s ../../../.. /v/out; ln -s /etc /v/etc"
+    engine.docker("run", "--rm", "-v", "parted:/v", "busybox", "sh", "-c", script)
+    yield "parted"
+    for container in engine.out("ps", "-aq", "--filter", "volume=parted").split():
+        engine.docker("rm", "-f", container)
+    engine.docker("volume", "rm", "parted")
+
+
+def part(subpath, target="/p", **more):
+    options = "".join(f",{key}={value}" for key, value in more.items())
+    return ["--mount", f"type=volume,source=parted,target={target},volume-subpath={subpath}{options}"]
+
+
+def test_a_part_of_a_volume_is_all_that_a_container_sees(engine, parted):
+    run = ["run", "--rm"]
+    assert engine.out(*run, *part("a/b"), "busybox", "ls", "/p").split() == ["f"]
+    assert engine.out(*run, *part("in"), "busybox", "cat", "/p/f") == "inner"
+    assert engine.out(*run, *part("f", target="/file"), *part("a"), "busybox", "sh", "-c", "cat /file; ls /p") == "outer\nb"
+    engine.docker(*run, *part("a/b"), "busybox", "sh", "-c", "echo more >/p/new")
+    assert engine.out(*run, "-v", "parted:/v", "busybox", "cat", "/v/a/b/new") == "more"
+    refused = engine.docker(*run, *part("a/b", readonly="true"), "busybox", "touch", "/p/x", check=False)
+    assert "Read-only file system" in refused.stderr
+
+
+def test_no_part_leads_out_of_its_volume(engine, parted):
+    before = engine.mounts()
+    for subpath, text in (
+        ("out", "escapes the base directory"),
+        ("etc/passwd", "escapes the base directory"),
+        ("nosuch", "cannot access path"),
+        ("../x", "subpath must be a relative path within the volume"),
+        ("/a", "subpath must be a relative path within the volume"),
+    ):
+        done = engine.docker("run", "--rm", *part(subpath), "busybox", "true", check=False)
+        assert done.returncode != 0 and text in done.stderr, (subpath, done.stderr)
+    assert engine.mounts() == before
+
+
+def test_a_part_is_there_after_a_restart_and_for_copies(engine, parted, tmp_path):
+    engine.docker("run", "-d", "--name", "parts", *part("a/b"), "busybox", "sleep", "1000")
+    spec = engine.inspect("parts")
+    assert spec["HostConfig"]["Mounts"][0]["VolumeOptions"]["Subpath"] == "a/b"
+    assert spec["Mounts"][0]["Name"] == "parted"
+    engine.docker("cp", "parts:/p/f", tmp_path / "running")
+    engine.docker("restart", "-t", "0", "parts")
+    assert engine.out("exec", "parts", "cat", "/p/f") == "inner"
+    engine.docker("stop", "-t", "0", "parts")
+    engine.docker("cp", "parts:/p/f", tmp_path / "stopped")
+    assert [(tmp_path / name).read_text() for name in ("running", "stopped")] == ["inner\n"] * 2
+    engine.docker("rm", "parts")
+    wait_until(lambda: not [mount for mount in engine.mounts() if "/parts/" in mount], what="no part mounted")
+
+
+def test_a_kill_while_a_part_is_mounted_leaves_no_mount(fresh):
+    engine = fresh()
+    engine.docker("run", "--rm", "-v", "parted:/v", "busybox", "mkdir", "/v/a")
+    engine.docker("create", "--name", "parts", *part("a"), "busybox", "sleep", "1000")
+    identity = engine.inspect("parts")["Id"]
+    place = engine.exec_root / "parts" / identity
+    # As a gantryd leaves it that is killed in a start.
+    (place / "0").mkdir(parents=True)
+    run("mount", "--bind", engine.data / "volumes" / "parted" / "_data" / "a", place / "0")
+    engine.restart()
+    wait_until(lambda: not place.exists(), what="the part unmounted")
+    engine.docker("start", "parts")
+    assert engine.inspect("parts")["State"]["Running"]

@@ -73,7 +73,7 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
         network: network.clone(),
         files: Arc::new(ContainerFolders::new(&data_root)),
         execs: Arc::new(ExecNotes::new(&exec_root)),
-        volumes: Arc::new(LocalVolumes::new(&data_root)),
+        volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root)),
         rootfs: Arc::new(RootFileSystems::new()),
         host: Arc::new(Host::new(&data_root)),
     };

@@ -377,6 +377,18 @@ impl Volumes for Points<dyn Volumes> {
     async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
         through!("volumes.unmount", self.0.unmount(volume, user))
     }
+    fn part_place(&self, user: &ContainerId, number: usize) -> PathBuf {
+        self.0.part_place(user, number)
+    }
+    async fn mount_part(&self, volume: &VolumeRecord, subpath: &str, user: &ContainerId, number: usize) -> Result<()> {
+        through!("volumes.mount_part", self.0.mount_part(volume, subpath, user, number))
+    }
+    async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
+        through!("volumes.unmount_parts", self.0.unmount_parts(user))
+    }
+    async fn part_users(&self) -> Result<Vec<ContainerId>> {
+        through!("volumes.part_users", self.0.part_users())
+    }
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64> {
         through!("volumes.usage", self.0.usage(volume))
     }

@@ -117,15 +117,16 @@ impl Parts {
     /// Ids under which something exists that no record claims.
     async fn unclaimed(&self) -> Result<HashSet<ContainerId>> {
         let ports = &self.ports;
-        let (containers, snapshots, sandboxes, sessions, folders) = tokio::try_join!(
+        let (containers, snapshots, sandboxes, sessions, folders, parts) = tokio::try_join!(
             ports.runtime.containers(),
             ports.runtime.container_snapshots(),
             ports.network.sandboxes(),
             ports.stdio.sessions(),
             ports.files.list(),
+            ports.volumes.part_users(),
         )?;
         let mut found: HashSet<ContainerId> = containers.into_iter().map(|container| container.id).collect();
-        found.extend(snapshots.into_iter().chain(sandboxes).chain(sessions).chain(folders));
+        found.extend(snapshots.into_iter().chain(sandboxes).chain(sessions).chain(folders).chain(parts));
         // A container that is being made has its name already.
         let claimed = self.containers.read();
         let claims = self.claims.lock();
@@ -151,6 +152,7 @@ impl Parts {
         within(STEP_LIMIT, "taking a namespace away", ports.network.delete_sandbox(id)).await?;
         within(STEP_LIMIT, "giving ports back", ports.network.release_ports(id)).await?;
         within(STEP_LIMIT, "closing streams", ports.stdio.close(id)).await?;
+        within(STEP_LIMIT, "unmounting parts of volumes", ports.volumes.unmount_parts(id)).await?;
         within(REMOVE_LIMIT, "removing a root file system", ports.runtime.delete_container(id)).await?;
         within(REMOVE_LIMIT, "removing a container's files", ports.files.remove(id)).await?;
         crate::container::forget_health(self, id).await;

@@ -126,6 +126,28 @@ impl Volumes for Fakes {
         Ok(())
     }
 
+    fn part_place(&self, user: &ContainerId, number: usize) -> PathBuf {
+        PathBuf::from("/run/fake/parts").join(user.as_str()).join(number.to_string())
+    }
+
+    async fn mount_part(&self, _: &VolumeRecord, _: &str, user: &ContainerId, number: usize) -> Result<()> {
+        self.calls.pass_in_time("volumes.mount_part").await?;
+        let part = (user.clone(), number);
+        self.on_a_thread(move |world| world.volume_parts.insert(part)).await;
+        Ok(())
+    }
+
+    async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
+        self.calls.pass_in_time("volumes.unmount_parts").await?;
+        self.world().volume_parts.retain(|(owner, _)| owner != user);
+        Ok(())
+    }
+
+    async fn part_users(&self) -> Result<Vec<ContainerId>> {
+        self.calls.pass("volumes.part_users")?;
+        Ok(self.world().volume_parts.iter().map(|(owner, _)| owner.clone()).collect())
+    }
+
     async fn usage(&self, _: &VolumeRecord) -> Result<u64> {
         self.calls.pass("volumes.usage")?;
         Ok(0)

@@ -50,6 +50,7 @@ pub struct World {
     pub folders: BTreeMap<ContainerId, BTreeMap<String, Bytes>>,
     pub exec_notes: BTreeMap<ExecId, ExecRecord>,
     pub volumes: BTreeMap<String, VolumeRecord>,
+    pub volume_parts: BTreeSet<(ContainerId, usize)>,
     pub volume_mounts: BTreeSet<(String, ContainerId)>,
     pub names: BTreeMap<String, NamedImage>,
     pub platforms: BTreeMap<Digest, PlatformImage>,

@@ -2,6 +2,7 @@
 
 pub(crate) mod filling;
 mod mounting;
+mod part;
 mod usage;
 
 use std::{
@@ -27,11 +28,13 @@ const USERS: &str = "users";
 #[derive(Debug, Clone)]
 pub struct LocalVolumes {
     root: PathBuf,
+    /// Where parts of volumes are bound.
+    parts: PathBuf,
 }
 
 impl LocalVolumes {
-    pub fn new(data_root: &Path) -> Self {
-        Self { root: data_root.join("volumes") }
+    pub fn new(data_root: &Path, exec_root: &Path) -> Self {
+        Self { root: data_root.join("volumes"), parts: exec_root.join("parts") }
     }
 
     /// The volume's own folder. Names are checked here once more: they become paths.
@@ -184,6 +187,27 @@ impl Volumes for LocalVolumes {
             unmounted.map_err(|error| failed("unmount", &name, error))
         })
         .await
+    }
+
+    fn part_place(&self, user: &ContainerId, number: usize) -> PathBuf {
+        self.parts.join(user.as_str()).join(number.to_string())
+    }
+
+    async fn mount_part(&self, volume: &VolumeRecord, subpath: &str, user: &ContainerId, number: usize) -> Result<()> {
+        let (data, place) = (self.folder(&volume.name)?.join(DATA), self.part_place(user, number));
+        let subpath = subpath.to_owned();
+        blocking(move || part::mount(&data, &subpath, &place)).await
+    }
+
+    async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
+        let (folder, user) = (self.parts.join(user.as_str()), user.clone());
+        blocking(move || part::unmount(&folder).map_err(|error| failed("unmount the parts of", user.short(), error)))
+            .await
+    }
+
+    async fn part_users(&self) -> Result<Vec<ContainerId>> {
+        let folder = self.parts.clone();
+        blocking(move || part::users(&folder).map_err(|error| failed("read", "the parts of volumes", error))).await
     }
 
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64> {

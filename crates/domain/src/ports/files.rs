@@ -61,6 +61,15 @@ pub trait Volumes: Send + Sync {
     /// Mounts a volume with options for one more user; nothing to do for a plain one.
     async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()>;
     async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()>;
+    /// Where a part of a volume is bound for a container's start; `number` tells its parts apart.
+    fn part_place(&self, user: &ContainerId, number: usize) -> PathBuf;
+    /// Binds what lies at `subpath` in a mounted volume to its place. `InvalidParameter` for a path that leads out of
+    /// the volume, `System` where there is nothing.
+    async fn mount_part(&self, volume: &VolumeRecord, subpath: &str, user: &ContainerId, number: usize) -> Result<()>;
+    /// Unmounts all parts of a container. May be repeated.
+    async fn unmount_parts(&self, user: &ContainerId) -> Result<()>;
+    /// Containers that have parts mounted.
+    async fn part_users(&self) -> Result<Vec<ContainerId>>;
     /// Bytes in use.
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64>;
     /// The records found beside the volumes: the third copy, for a rebuild.

@@ -89,7 +89,7 @@ impl Owner {
             network: &self.network_namespace()?,
             ipc: &self.namespace(&record.host_config.ipc_mode, "ipc")?,
             pid: &self.namespace(&record.host_config.pid_mode, "pid")?,
-            mounts: &record.mounts,
+            mounts: &super::mounts::bound(parts, record),
             files: &files,
             devices: &self.devices().await?,
             edits: &self.device_edits().await?,

@@ -93,10 +93,46 @@ async fn volume_source(parts: &Parts, id: &ContainerId, point: &mut MountPoint) 
     let volume = crate::volume::ensure(parts, create, Some(id), durable).await?;
     point.source.clone_from(&volume.mountpoint);
     point.driver = volume.driver;
-    if options.subpath.is_empty() {
+    Ok(())
+}
+
+/// The part of a volume that is meant, where it is not the whole.
+fn subpath(point: &MountPoint) -> Option<&str> {
+    let options = point.spec.as_ref()?.volume_options.as_ref()?;
+    Some(options.subpath.as_str()).filter(|subpath| !subpath.is_empty() && point.kind == "volume")
+}
+
+/// The mount points with what is bound in place of a volume of which a part is meant.
+pub(crate) fn bound(parts: &Parts, record: &ContainerRecord) -> Vec<MountPoint> {
+    let points = record.mounts.iter().cloned().enumerate();
+    points
+        .map(|(number, mut point)| {
+            if subpath(&point).is_some() {
+                let place = parts.ports.volumes.part_place(&record.id, number);
+                point.source = place.to_string_lossy().into_owned();
+            }
+            point
+        })
+        .collect()
+}
+
+/// Binds the parts of volumes that are mounted.
+async fn mount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    for (number, point) in record.mounts.iter().enumerate() {
+        let Some(subpath) = subpath(point) else { continue };
+        let volume = parts.claims.lock().volumes.get(&point.name).cloned();
+        let volume = volume.ok_or_else(|| Error::not_found(format!("get {}: no such volume", point.name)))?;
+        parts.ports.volumes.mount_part(&volume, subpath, &record.id, number).await?;
+    }
+    Ok(())
+}
+
+/// A container that runs has its parts in its own mounts.
+pub(crate) async fn unmount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    if !record.mounts.iter().any(|point| subpath(point).is_some()) {
         return Ok(());
     }
-    Err(Error::not_implemented("VolumeOptions.Subpath is not implemented by gantry yet"))
+    parts.ports.volumes.unmount_parts(&record.id).await
 }
 
 /// The volumes that were made for this container alone, to be written with it.
@@ -155,12 +191,15 @@ pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Re
         ];
         publish(parts, &volume, record, "mount", &more);
     }
-    Ok(())
+    mount_parts(parts, record).await
 }
 
-/// Whether a volume is there only while somebody has it mounted.
+/// Whether a volume, or the part of it that is meant, is there only while somebody has it mounted.
 pub(crate) fn has_optioned(parts: &Parts, record: &ContainerRecord) -> bool {
-    volumes_of(parts, record).iter().any(|(volume, _)| volume.options.as_ref().is_some_and(|all| !all.is_empty()))
+    record.mounts.iter().any(|point| subpath(point).is_some())
+        || volumes_of(parts, record)
+            .iter()
+            .any(|(volume, _)| volume.options.as_ref().is_some_and(|all| !all.is_empty()))
 }
 
 /// Mounts the volumes for a copy.
@@ -168,11 +207,11 @@ pub(crate) async fn mount_quietly(parts: &Parts, record: &ContainerRecord) -> Re
     for (volume, _) in volumes_of(parts, record) {
         parts.ports.volumes.mount(&volume, &record.id).await?;
     }
-    Ok(())
+    mount_parts(parts, record).await
 }
 
 pub(crate) async fn unmount_quietly(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    let mut result = Ok(());
+    let mut result = unmount_parts(parts, record).await;
     for (volume, _) in volumes_of(parts, record) {
         result = parts.ports.volumes.unmount(&volume, &record.id).await.and(result);
     }
@@ -181,7 +220,7 @@ pub(crate) async fn unmount_quietly(parts: &Parts, record: &ContainerRecord) -> 
 
 /// Gives the volumes of a run back; errors are the last one's.
 pub(crate) async fn unmount_volumes(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    let mut result = Ok(());
+    let mut result = unmount_parts(parts, record).await;
     for (volume, _) in volumes_of(parts, record) {
         match parts.ports.volumes.unmount(&volume, &record.id).await {
             Ok(()) => publish(parts, &volume, record, "unmount", &[]),

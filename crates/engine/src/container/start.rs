@@ -104,6 +104,9 @@ impl Owner {
         self.join_pending().await?;
         let pid = self.create_task(paths).await?;
         within(TASK_LIMIT, "starting the task", self.parts.ports.runtime.start_task(&self.record.id)).await?;
+        if let Err(error) = super::mounts::unmount_parts(&self.parts, &self.record).await {
+            tracing::warn!(container = %self.record.id, %error, "parts of volumes stay mounted until the run ends");
+        }
         // A start that was answered has happened, also after a power cut.
         let _ = self.running(pid).await;
         Ok(())

@@ -54,7 +54,7 @@ impl Engine {
     /// start would find them taken.
     pub(super) async fn undo_cut_off_starts(&self) {
         let ports = &self.parts.ports;
-        let made = [ports.network.sandboxes().await, ports.stdio.sessions().await];
+        let made = [ports.network.sandboxes().await, ports.stdio.sessions().await, ports.volumes.part_users().await];
         let made: HashSet<ContainerId> = made.into_iter().flat_map(Result::unwrap_or_default).collect();
         for id in made {
             let Some(handle) = self.parts.containers.read().get(&id).cloned() else { continue };

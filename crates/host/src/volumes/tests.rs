@@ -22,7 +22,7 @@ fn record(name: &str, options: &[(&str, &str)]) -> VolumeRecord {
 #[tokio::test]
 async fn a_volume_is_made_found_measured_and_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let (volumes, record) = (LocalVolumes::new(dir.path()), record("data", &[]));
+    let (volumes, record) = (LocalVolumes::new(dir.path(), dir.path()), record("data", &[]));
     let made = volumes.create(&record).await.unwrap();
     assert!(made.fresh);
     let data = made.mountpoint;
@@ -45,7 +45,7 @@ async fn a_volume_is_made_found_measured_and_removed() {
 #[tokio::test]
 async fn half_a_copy_is_gone_before_a_container_uses_the_volume_and_its_own_data_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let (volumes, record) = (LocalVolumes::new(dir.path()), record("data", &[]));
+    let (volumes, record) = (LocalVolumes::new(dir.path(), dir.path()), record("data", &[]));
     let data = volumes.create(&record).await.unwrap().mountpoint;
     // gantryd was killed while it filled the volume.
     fs::write(data.with_file_name("filling"), "").unwrap();
@@ -62,8 +62,8 @@ async fn half_a_copy_is_gone_before_a_container_uses_the_volume_and_its_own_data
 async fn a_name_never_leaves_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["..", ".", "", "a/b", "../x", "a\0"] {
-        assert!(LocalVolumes::new(dir.path()).create(&record(name, &[])).await.is_err(), "{name:?}");
-        assert!(LocalVolumes::new(dir.path()).remove(name).await.is_err(), "{name:?}");
+        assert!(LocalVolumes::new(dir.path(), dir.path()).create(&record(name, &[])).await.is_err(), "{name:?}");
+        assert!(LocalVolumes::new(dir.path(), dir.path()).remove(name).await.is_err(), "{name:?}");
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_mount_lives_from_its_first_to_its_last_user() {
     let source = dir.path().join("source");
     fs::create_dir(&source).unwrap();
     fs::write(source.join("here"), "").unwrap();
-    let volumes = LocalVolumes::new(dir.path());
+    let volumes = LocalVolumes::new(dir.path(), dir.path());
     let bind = record("bind", &[("type", "none"), ("o", "bind,ro"), ("device", source.to_str().unwrap())]);
     let data = volumes.create(&bind).await.unwrap().mountpoint;
     let (one, two) = (ContainerId::random(), ContainerId::random());
@@ -97,7 +97,7 @@ async fn a_mount_lives_from_its_first_to_its_last_user() {
 #[tokio::test]
 async fn a_failed_mount_names_device_and_cause() {
     let dir = tempfile::tempdir().unwrap();
-    let volumes = LocalVolumes::new(dir.path());
+    let volumes = LocalVolumes::new(dir.path(), dir.path());
     let bind = record("bad", &[("type", "none"), ("o", "bind"), ("device", "/no/such/folder")]);
     volumes.create(&bind).await.unwrap();
     let error = volumes.mount(&bind, &ContainerId::random()).await.unwrap_err();
