@@ -253,3 +253,42 @@ def test_a_kill_while_a_part_is_mounted_leaves_no_mount(fresh):
     wait_until(lambda: not place.exists(), what="the part unmounted")
     engine.docker("start", "parts")
     assert engine.inspect("parts")["State"]["Running"]
+
+
+# -- images --------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_mounted_read_only_and_held(engine, tmp_path):
+    engine.docker("run", "--name", "maker", "busybox", "sh", "-c", "mkdir -p /data/in; echo kept >/data/in/f; ln -s /etc /data/out")
+    engine.docker("commit", "maker", "content:1")
+    engine.docker("rm", "maker")
+    whole = ["--mount", "type=image,source=content:1,target=/i"]
+    inner = ["--mount", "type=image,source=content:1,target=/i,image-subpath=data/in"]
+    assert engine.out("run", "--rm", *whole, "busybox", "cat", "/i/data/in/f") == "kept"
+    assert engine.out("run", "--rm", *inner, "busybox", "ls", "/i") == "f"
+    refused = engine.docker("run", "--rm", *whole, "busybox", "touch", "/i/x", check=False)
+    assert "Read-only file system" in refused.stderr
+    out = ["--mount", "type=image,source=content:1,target=/i,image-subpath=data/out"]
+    assert "escapes the base directory" in engine.docker("run", "--rm", *out, "busybox", "true", check=False).stderr
+    engine.docker("run", "-d", "--name", "user", *inner, "busybox", "sleep", "1000")
+    mount = engine.inspect("user")["Mounts"][0]
+    assert (mount["Type"], mount["Name"], mount["RW"]) == ("image", "content:1", False)
+    done = engine.docker("rmi", "-f", "content:1", check=False)
+    assert done.returncode != 0 and "conflict" in done.stderr
+    engine.restart()
+    assert engine.docker("rmi", "-f", "content:1", check=False).returncode != 0, "it is held after a kill, too"
+    engine.docker("restart", "-t", "0", "user")
+    assert engine.out("exec", "user", "cat", "/i/f") == "kept"
+    engine.docker("stop", "-t", "0", "user")
+    engine.docker("cp", "user:/i/f", tmp_path / "f")
+    assert (tmp_path / "f").read_text() == "kept\n"
+    engine.docker("rm", "-f", "user")
+    engine.docker("rmi", "content:1")
+    wait_until(lambda: not [mount for mount in engine.mounts() if "/parts/" in mount], what="no image mounted")
+    missing = engine.docker("run", "--rm", "--mount", "type=image,source=nosuch,target=/i", "busybox", "true", check=False)
+    assert missing.returncode == 125 and "No such image: nosuch" in missing.stderr
+    status, body = engine.api(
+        "POST", "/v1.47/containers/create",
+        {"Image": "busybox", "HostConfig": {"Mounts": [{"Type": "image", "Source": "busybox", "Target": "/i"}]}},
+    )  # fmt: skip
+    assert (status, body["message"]) == (400, 'Mount type "Image" needs API v1.48 or newer')

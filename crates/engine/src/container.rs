@@ -56,6 +56,7 @@ pub(crate) use files::exec_process;
 pub use gantry_domain::container::state::Outcome;
 pub(crate) use health::forget as forget_health;
 pub(crate) use links::target as link_target;
+pub(crate) use mounts::images as mounted_images;
 pub(crate) use owner::container_event;
 pub use stats::{ContainerStats, StatsMode, StatsSample};
 pub(crate) use stop::{DEFAULT_TIMEOUT, stop_for_shutdown};

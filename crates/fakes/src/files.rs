@@ -137,6 +137,13 @@ impl Volumes for Fakes {
         Ok(())
     }
 
+    async fn mount_image(&self, _: &[RootMount], _: &str, user: &ContainerId, number: usize) -> Result<()> {
+        self.calls.pass_in_time("volumes.mount_image").await?;
+        let part = (user.clone(), number);
+        self.on_a_thread(move |world| world.volume_parts.insert(part)).await;
+        Ok(())
+    }
+
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
         self.calls.pass_in_time("volumes.unmount_parts").await?;
         self.world().volume_parts.retain(|(owner, _)| owner != user);

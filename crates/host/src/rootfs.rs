@@ -4,7 +4,7 @@
 mod copy;
 mod diff;
 mod lookup;
-mod mounted;
+pub(crate) mod mounted;
 mod opened;
 mod pack;
 mod upper;

@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use gantry_domain::{
     ContainerId, Error, Result,
-    ports::{MadeVolume, Volumes},
+    ports::{MadeVolume, RootMount, Volumes},
     volume::VolumeRecord,
 };
 
@@ -197,6 +197,11 @@ impl Volumes for LocalVolumes {
         let (data, place) = (self.folder(&volume.name)?.join(DATA), self.part_place(user, number));
         let subpath = subpath.to_owned();
         blocking(move || part::mount(&data, &subpath, &place)).await
+    }
+
+    async fn mount_image(&self, image: &[RootMount], subpath: &str, user: &ContainerId, number: usize) -> Result<()> {
+        let (image, subpath, place) = (image.to_owned(), subpath.to_owned(), self.part_place(user, number));
+        blocking(move || part::mount_image(&image, &subpath, &place)).await
     }
 
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {

@@ -66,6 +66,8 @@ pub trait Volumes: Send + Sync {
     /// Binds what lies at `subpath` in a mounted volume to its place. `InvalidParameter` for a path that leads out of
     /// the volume, `System` where there is nothing.
     async fn mount_part(&self, volume: &VolumeRecord, subpath: &str, user: &ContainerId, number: usize) -> Result<()>;
+    /// Mounts an image, or what lies at `subpath` in it, at its place, read-only. Errors as of `mount_part`.
+    async fn mount_image(&self, image: &[RootMount], subpath: &str, user: &ContainerId, number: usize) -> Result<()>;
     /// Unmounts all parts of a container. May be repeated.
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()>;
     /// Containers that have parts mounted.

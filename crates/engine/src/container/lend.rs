@@ -112,7 +112,7 @@ impl Owner {
     /// What was asked to be mounted, parents first. A tmpfs is there in a running container only.
     fn binds(&self) -> Vec<RootBind> {
         let points = mounts::bound(&self.parts, &self.record);
-        let points = points.iter().filter(|point| matches!(point.kind.as_str(), "bind" | "volume"));
+        let points = points.iter().filter(|point| matches!(point.kind.as_str(), "bind" | "volume" | "image"));
         let mut binds: Vec<RootBind> = points.map(bind).collect();
         binds.sort_by_key(|bind| bind.destination.matches('/').count());
         binds

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gantry_domain::{
-    ContainerId, Error, ErrorKind, Result,
+    ContainerId, Digest, Error, ErrorKind, Result,
     container::{
         ContainerRecord, HostConfig, MountPoint,
         validate::mounts::{inherit, parse_volumes_from},
@@ -44,11 +44,11 @@ pub(crate) fn with_inherited(parts: &Parts, host: &HostConfig, own: Vec<MountPoi
 /// Checks bind sources and makes volumes, so that every mount point has its source. Volumes made here and not used in
 /// the end are anonymous ones: they are given back by `give_back`.
 pub(crate) async fn resolve(parts: &Parts, id: &ContainerId, points: &mut [MountPoint]) -> Result<()> {
-    for point in points.iter_mut() {
+    for (number, point) in points.iter_mut().enumerate() {
         match point.kind.as_str() {
             "bind" => bind_source(parts, point).await?,
             "volume" => volume_source(parts, id, point).await?,
-            "image" => return Err(Error::not_implemented("mounts of type image are not implemented by gantry yet")),
+            "image" => image_source(parts, id, number, point).await?,
             _ => {}
         }
     }
@@ -96,10 +96,45 @@ async fn volume_source(parts: &Parts, id: &ContainerId, point: &mut MountPoint) 
     Ok(())
 }
 
-/// The part of a volume that is meant, where it is not the whole.
-fn subpath(point: &MountPoint) -> Option<&str> {
-    let options = point.spec.as_ref()?.volume_options.as_ref()?;
-    Some(options.subpath.as_str()).filter(|subpath| !subpath.is_empty() && point.kind == "volume")
+/// The image is held by its digest from now on; the name may come to mean another one.
+async fn image_source(parts: &Parts, id: &ContainerId, number: usize, point: &mut MountPoint) -> Result<()> {
+    let Some(spec) = &mut point.spec else { return Ok(()) };
+    let found = parts.catalog.for_container(&spec.source, None).await;
+    // A 404 of create is about the container's own image, which clients then pull.
+    let refused =
+        |error: Error| if error.is_not_found() { error.with_kind(ErrorKind::InvalidParameter) } else { error };
+    let image = found.map_err(refused)?.target.digest;
+    parts.claims.lock().use_image(&image, id);
+    point.name = std::mem::replace(&mut spec.source, image.to_string());
+    point.source = parts.ports.volumes.part_place(id, number).to_string_lossy().into_owned();
+    point.rw = false;
+    Ok(())
+}
+
+/// The images that are mounted, beside the container's own.
+pub(crate) fn images(record: &ContainerRecord) -> impl Iterator<Item = Digest> {
+    let points = record.mounts.iter().filter(|point| point.kind == "image");
+    points.filter_map(|point| Digest::parse(&point.spec.as_ref()?.source).ok())
+}
+
+/// What is bound for a start alone: an image, or a part of a volume.
+enum Part<'a> {
+    /// The name of the volume.
+    Volume(&'a str, &'a str),
+    /// The digest of the image.
+    Image(&'a str, &'a str),
+}
+
+impl Part<'_> {
+    fn of(point: &MountPoint) -> Option<Part<'_>> {
+        let spec = point.spec.as_ref()?;
+        if point.kind == "image" {
+            let subpath = spec.image_options.as_ref().map_or("", |options| options.subpath.as_str());
+            return Some(Part::Image(&spec.source, subpath));
+        }
+        let subpath = spec.volume_options.as_ref()?.subpath.as_str();
+        (!subpath.is_empty() && point.kind == "volume").then_some(Part::Volume(&point.name, subpath))
+    }
 }
 
 /// The mount points with what is bound in place of a volume of which a part is meant.
@@ -107,7 +142,7 @@ pub(crate) fn bound(parts: &Parts, record: &ContainerRecord) -> Vec<MountPoint> 
     let points = record.mounts.iter().cloned().enumerate();
     points
         .map(|(number, mut point)| {
-            if subpath(&point).is_some() {
+            if Part::of(&point).is_some() {
                 let place = parts.ports.volumes.part_place(&record.id, number);
                 point.source = place.to_string_lossy().into_owned();
             }
@@ -116,20 +151,37 @@ pub(crate) fn bound(parts: &Parts, record: &ContainerRecord) -> Vec<MountPoint> 
         .collect()
 }
 
-/// Binds the parts of volumes that are mounted.
+/// Binds images, and parts of volumes that are mounted.
 async fn mount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
     for (number, point) in record.mounts.iter().enumerate() {
-        let Some(subpath) = subpath(point) else { continue };
-        let volume = parts.claims.lock().volumes.get(&point.name).cloned();
-        let volume = volume.ok_or_else(|| Error::not_found(format!("get {}: no such volume", point.name)))?;
-        parts.ports.volumes.mount_part(&volume, subpath, &record.id, number).await?;
+        match Part::of(point) {
+            Some(Part::Volume(name, subpath)) => {
+                let volume = parts.claims.lock().volumes.get(name).cloned();
+                let volume = volume.ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
+                parts.ports.volumes.mount_part(&volume, subpath, &record.id, number).await?;
+            }
+            Some(Part::Image(digest, subpath)) => mount_image(parts, digest, subpath, &record.id, number).await?,
+            None => {}
+        }
     }
     Ok(())
 }
 
+/// The view is needed until it is mounted; the layers stay as long as the image does, which a container that runs keeps
+/// from being removed.
+async fn mount_image(parts: &Parts, digest: &str, subpath: &str, id: &ContainerId, number: usize) -> Result<()> {
+    let image = parts.catalog.for_container(digest, None).await?;
+    let view = parts.ports.images.view(&image.chain_id).await?;
+    let mounted = parts.ports.volumes.mount_image(&view.mounts, subpath, id, number).await;
+    if let Err(error) = parts.ports.images.release_view(view).await {
+        tracing::warn!(container = %id, %error, "a view of an image is left until its lease ends");
+    }
+    mounted
+}
+
 /// A container that runs has its parts in its own mounts.
 pub(crate) async fn unmount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    if !record.mounts.iter().any(|point| subpath(point).is_some()) {
+    if !record.mounts.iter().any(|point| Part::of(point).is_some()) {
         return Ok(());
     }
     parts.ports.volumes.unmount_parts(&record.id).await
@@ -196,7 +248,7 @@ pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Re
 
 /// Whether a volume, or the part of it that is meant, is there only while somebody has it mounted.
 pub(crate) fn has_optioned(parts: &Parts, record: &ContainerRecord) -> bool {
-    record.mounts.iter().any(|point| subpath(point).is_some())
+    record.mounts.iter().any(|point| Part::of(point).is_some())
         || volumes_of(parts, record)
             .iter()
             .any(|(volume, _)| volume.options.as_ref().is_some_and(|all| !all.is_empty()))

@@ -118,6 +118,9 @@ fn claim_container(parts: &Parts, record: &ContainerRecord) {
     if let Some(image) = &record.image.id {
         claims.use_image(image, &record.id);
     }
+    for image in crate::container::mounted_images(record) {
+        claims.use_image(&image, &record.id);
+    }
     if let Some(run) = record.run.as_ref().filter(|run| run.exit.is_none()) {
         retake(&mut claims, &record.id, &run.endpoints);
     }

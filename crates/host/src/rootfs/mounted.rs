@@ -6,6 +6,7 @@ use std::{
     io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
+    thread,
 };
 
 use gantry_domain::{
@@ -135,6 +136,19 @@ fn unshare_mounts() -> io::Result<()> {
     // was started for this work and ends with it; no file descriptors are unshared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
     Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
+/// Mounts an image where everybody sees it, by a thread that may change its working directory (see `within_a_page`).
+pub(crate) fn mount_image(mounts: &[RootMount], target: &Path) -> io::Result<()> {
+    thread::scope(|scope| {
+        let mounting = || {
+            // SAFETY: unsharing root and working directory concerns this thread alone, which ends with this work.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS)? };
+            mounts.iter().try_for_each(|one| mount_one(one, target, Access::Read))
+        };
+        let thread = thread::Builder::new().name("image mount".into()).spawn_scoped(scope, mounting)?;
+        thread.join().map_err(|_| io::Error::other("the thread that mounts panicked"))?
+    })
 }
 
 /// In a namespace of this thread's own.

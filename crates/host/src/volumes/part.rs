@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gantry_domain::{ContainerId, Error, Result};
+use gantry_domain::{ContainerId, Error, Result, ports::RootMount};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
     io::Errno,
@@ -15,6 +15,7 @@ use rustix::{
 };
 
 use super::mounting::unmount_all;
+use crate::rootfs::mounted;
 
 /// Binds it to `place`, anew where something is there.
 pub fn mount(volume: &Path, subpath: &str, place: &Path) -> Result<()> {
@@ -22,6 +23,21 @@ pub fn mount(volume: &Path, subpath: &str, place: &Path) -> Result<()> {
     bind(&part, place).map_err(|error| {
         Error::system(format!("failed to mount {subpath} of {}: {error}", volume.display())).with_source(error)
     })
+}
+
+/// Mounts an image and binds it, or a part of it, to `place`. Nothing is written through it.
+pub fn mount_image(image: &[RootMount], subpath: &str, place: &Path) -> Result<()> {
+    let whole = place.with_extension("image");
+    let mounted = || -> io::Result<()> {
+        if let Some(folder) = place.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        remove_place(&whole)?;
+        fs::create_dir(&whole)?;
+        mounted::mount_image(image, &whole)
+    };
+    mounted().map_err(|error| Error::system(format!("failed to mount an image: {error}")).with_source(error))?;
+    mount(&whole, if subpath.is_empty() { "." } else { subpath }, place)
 }
 
 fn open(volume: &Path, subpath: &str) -> Result<OwnedFd> {
