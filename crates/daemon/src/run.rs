@@ -28,6 +28,9 @@ use crate::{
 /// How long writing out what is lazily kept may take at the end; what is not written is rebuilt.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// After a start: recovery, the first passes of the sweep and the first requests are over.
+const SETTLED: Duration = Duration::from_secs(10);
+
 /// Serves until a signal ends it.
 pub fn run(line: CommandLine, environment: Environment, config: Config) -> Result<()> {
     let log = logging::start(config.log_level, config.log_format)?;
@@ -123,6 +126,11 @@ impl Daemon {
         daemon.open(&door, &mut inherited).await?;
         service::ready();
         tracing::info!(pid = std::process::id(), "gantryd is ready");
+        // Ends within seconds.
+        tokio::spawn(async {
+            tokio::time::sleep(SETTLED).await;
+            limits::forget_code();
+        });
         if read_again {
             daemon.reload();
         }

@@ -1,6 +1,6 @@
 //! The record of calls, and the failures and panics that a test orders.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use gantry_domain::{Error, Result};
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ struct State {
     next: Vec<(&'static str, Order)>,
     always: Vec<(&'static str, Error)>,
     hung: Vec<&'static str>,
+    slow: Vec<(&'static str, Duration)>,
     /// Calls still to pass before one fails.
     countdown: Option<usize>,
     failed: VecDeque<&'static str>,
@@ -47,6 +48,11 @@ impl Calls {
         self.0.lock().hung.push(call);
     }
 
+    /// Calls of this name take so long, until `heal`.
+    pub fn slow(&self, call: &'static str, time: Duration) {
+        self.0.lock().slow.push((call, time));
+    }
+
     /// After `passed` more calls, of whatever name, the next one fails.
     pub fn fail_after(&self, passed: usize) {
         self.0.lock().countdown = Some(passed);
@@ -58,6 +64,7 @@ impl Calls {
         state.next.clear();
         state.always.clear();
         state.hung.clear();
+        state.slow.clear();
         state.countdown = None;
     }
 
@@ -86,6 +93,10 @@ impl Calls {
         self.pass(call)?;
         if self.0.lock().hung.contains(&call) {
             return std::future::pending().await;
+        }
+        let time = self.0.lock().slow.iter().find(|(name, _)| *name == call).map(|(_, time)| *time);
+        if let Some(time) = time {
+            tokio::time::sleep(time).await;
         }
         Ok(())
     }

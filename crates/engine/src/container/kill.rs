@@ -31,6 +31,7 @@ impl Engine {
         let handle = self.parts.container(name)?;
         let prefix = format!("cannot kill container: {name}");
         let work = async move {
+            handle.settled().await;
             handle.snapshot().may_kill().map_err(|error| error.context(&prefix))?;
             match signal {
                 None | Some(signal::SIGKILL) => kill_and_wait(&handle).await,

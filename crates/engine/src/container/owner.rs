@@ -59,6 +59,8 @@ pub(crate) struct Handle {
     hurry: watch::Sender<u32>,
     /// API restarts under way: the exit in their middle neither removes nor restarts the container.
     restarts: AtomicU32,
+    /// Between the first and the last step of a start.
+    starting: watch::Sender<bool>,
 }
 
 /// How long a job goes on that somebody in a hurry waits for.
@@ -104,6 +106,13 @@ impl Handle {
 
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.read().clone()
+    }
+
+    /// Waits, for a while, until a start under way is over: who has seen the program's first words takes the container
+    /// for running.
+    pub async fn settled(&self) {
+        let mut starting = self.starting.subscribe();
+        let _ = tokio::time::timeout(PATIENCE, starting.wait_for(|starting| !*starting)).await;
     }
 
     pub fn progress(&self) -> watch::Receiver<Progress> {
@@ -205,8 +214,6 @@ pub(crate) struct Owner {
     pub removed: bool,
     /// A run's task, sandbox, ports or streams may be there: `tear_down` has not been through since they were made.
     pub has_run: bool,
-    /// Between the first and the last step of a start.
-    pub starting: bool,
     /// The run's shim was given up: it is asked for nothing more.
     pub abandoned: bool,
     /// Tries again to take away what a tear-down had to leave.
@@ -231,6 +238,7 @@ impl Owner {
             progress: watch::Sender::new(progress),
             hurry: watch::Sender::new(0),
             restarts: AtomicU32::new(0),
+            starting: watch::Sender::new(false),
         });
         let owner = Self {
             parts,
@@ -248,7 +256,6 @@ impl Owner {
             exit_timer: None,
             removed: false,
             has_run: false,
-            starting: false,
             abandoned: false,
             leftover_timer: None,
             copies: Copies::default(),
@@ -290,6 +297,11 @@ impl Owner {
     /// The snapshot as it would be published now; for the rules.
     pub fn snapshot(&self) -> Snapshot {
         self.handle.snapshot()
+    }
+
+    /// Notes whether a start is under way; returns whether one was.
+    pub fn set_starting(&self, starting: bool) -> bool {
+        self.handle.starting.send_replace(starting)
     }
 
     pub fn advance(&self, change: impl FnOnce(&mut Progress)) {

@@ -65,20 +65,20 @@ impl Owner {
         if self.status.has_process() {
             return Ok(());
         }
-        self.starting = true;
-        let started = self.try_start().await;
-        self.starting = false;
-        match started {
+        self.set_starting(true);
+        let started = match self.try_start().await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.start_failed(error).await),
-        }
+        };
+        self.set_starting(false);
+        started
     }
 
     /// A job was dropped in the middle, for somebody ends the container by force. What else it was than a start left
     /// the container as it is.
     pub(crate) async fn cut_off(&mut self) -> Error {
         let error = Error::conflict(format!("container {} is being ended by another request", self.record.id));
-        if !std::mem::take(&mut self.starting) {
+        if !self.set_starting(false) {
             return error;
         }
         tracing::warn!(container = %self.record.id, "a start that did not end is cut off");

@@ -29,6 +29,7 @@ impl Engine {
     pub async fn container_stop(&self, name: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<Outcome> {
         let signal = signal.filter(|text| !text.is_empty()).map(signal::parse).transpose()?;
         let handle = self.parts.container(name)?;
+        handle.settled().await;
         if handle.snapshot().may_stop() == Outcome::Unchanged {
             return Ok(Outcome::Unchanged);
         }

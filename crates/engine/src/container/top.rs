@@ -13,6 +13,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 impl Engine {
     pub async fn container_top(&self, name: &str, ps_args: &str) -> Result<ContainerTop> {
         let handle = self.parts.container(name)?;
+        handle.settled().await;
         handle.snapshot().may_top()?;
         let args = if ps_args.trim().is_empty() { "-ef" } else { ps_args };
         let pids = within(LIMIT, "asking for the processes", self.parts.ports.runtime.pids(&handle.id)).await?;

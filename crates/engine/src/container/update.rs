@@ -2,7 +2,7 @@
 
 use futures::FutureExt as _;
 use gantry_domain::{
-    Error, Result,
+    Error, ErrorKind, Result,
     container::{HostConfig, Status, update, validate},
 };
 
@@ -42,8 +42,16 @@ impl Owner {
     async fn bring_about(&mut self) -> Result<()> {
         if self.status.has_process() {
             let resources = gantry_spec::resources(&self.record.host_config, &self.block_devices().await?)?;
-            self.parts.ports.runtime.update_resources(&self.record.id, resources).await?;
+            let updated = self.parts.ports.runtime.update_resources(&self.record.id, resources).await;
+            updated.map_err(refused_value)?;
         }
         self.save().await
     }
+}
+
+/// A value that the kernel does not take is the client's, although it is the runtime that says so.
+fn refused_value(error: Error) -> Error {
+    let text = error.message();
+    let limit = ["minimum", "maximum"].iter().any(|word| text.contains(&format!("the {word} allowed cpu-shares")));
+    if limit || text.contains("invalid argument") { error.with_kind(ErrorKind::InvalidParameter) } else { error }
 }

@@ -11,6 +11,7 @@ impl Engine {
     /// Notes an exec; nothing runs yet. The user is looked up now, so that a wrong one is said here.
     pub async fn container_exec(&self, name: &str, config: ExecConfig) -> Result<ExecId> {
         let handle = self.parts.container(name)?;
+        handle.settled().await;
         let snapshot = handle.snapshot();
         snapshot.may_exec()?;
         let Some(command) = config.cmd.as_ref().filter(|words| !words.is_empty()) else {

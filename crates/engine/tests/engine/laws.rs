@@ -238,3 +238,24 @@ async fn a_container_whose_network_is_shared_may_be_made_after_the_one_that_shar
     lab.engine.container_start("early").await.unwrap();
     assert_eq!(lab.inspect("early").await.snapshot.record.host_config.network_mode, format!("container:{late}"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_of_a_container_in_its_start_waits_for_it() {
+    for verb in ["kill", "stop", "exec"] {
+        let lab = Lab::new().await;
+        lab.create("web", json!({})).await.unwrap();
+        lab.fakes.calls.slow("runtime.start_task", Duration::from_secs(1));
+        let engine = lab.engine.clone();
+        let started = tokio::spawn(async move { engine.container_start("web").await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(lab.status("web").await, "created", "its program may run already");
+        match verb {
+            "kill" => lab.engine.container_kill("web", Some("USR1")).await.unwrap(),
+            "stop" => drop(lab.engine.container_stop("web", None, None).await.unwrap()),
+            _ => drop(lab.exec("web").await.unwrap()),
+        }
+        started.await.unwrap().unwrap();
+        let expected = if verb == "stop" { "exited" } else { "running" };
+        assert_eq!(lab.status("web").await, expected, "{verb}");
+    }
+}
