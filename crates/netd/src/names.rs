@@ -30,6 +30,8 @@ enum Command {
     Serve { container: String, udp: UdpSocket, tcp: TcpListener },
     Tell { container: String, resolver: Resolver },
     Forget { container: String },
+    Hush,
+    Answer,
 }
 
 /// The thread's other end, with what a later gantryd may ask for.
@@ -79,6 +81,15 @@ impl Names {
             Some(_) => self.command(Command::Forget { container }),
             None => Ok(()),
         }
+    }
+
+    /// Look-ups wait until `answer`.
+    pub fn hush(&mut self) -> io::Result<()> {
+        self.command(Command::Hush)
+    }
+
+    pub fn answer(&mut self) -> io::Result<()> {
+        if self.thread.is_some() { self.command(Command::Answer) } else { Ok(()) }
     }
 
     pub fn containers(&self) -> Vec<String> {

@@ -96,6 +96,10 @@ impl Server {
             } else {
                 // It left, or does not speak the protocol: closed. Forgotten first: a gantryd that forks has copies.
                 self.poll.forget(&peer);
+                if self.peers.is_empty() {
+                    // Nobody is left who would tell more.
+                    let _ = self.names.answer();
+                }
             }
         } else {
             self.ports.ready(token, &mut self.poll);
@@ -159,6 +163,8 @@ impl Server {
             Request::Forget { name } => drop(self.kept.remove(&name)),
             Request::ForeignDrops => return Ok(Reply::ForeignDrops { chains: self.firewall.foreign_drops()? }),
             Request::Resolve { container, resolver } => self.names.resolve(container, resolver, fds)?,
+            Request::Hush => self.names.hush()?,
+            Request::Answer => self.names.answer()?,
             Request::Unresolve { container } => self.names.unresolve(container)?,
             Request::Resolvers => return Ok(Reply::Resolvers { containers: self.names.containers() }),
             Request::Hold { .. }

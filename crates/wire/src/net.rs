@@ -130,6 +130,10 @@ pub enum Request {
         container: String,
         resolver: Resolver,
     },
+    /// Look-ups wait from now on, until `Answer` or until nobody is connected: a netd that has been told of half the
+    /// containers would deny that the others exist.
+    Hush,
+    Answer,
     /// Closes the container's resolver; its names are known no more.
     Unresolve {
         container: String,

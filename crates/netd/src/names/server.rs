@@ -50,6 +50,8 @@ pub struct Server {
     home: Home,
     table: Table,
     containers: HashMap<Rc<str>, Container>,
+    /// Look-ups wait in their sockets, which are not watched yet.
+    hushed: bool,
     sources: HashMap<Token, Source>,
     clients: BTreeMap<Token, Client>,
     exchanges: BTreeMap<u64, (Asker, Exchange)>,
@@ -100,6 +102,7 @@ impl Server {
             home: Home::here()?,
             table: Table::default(),
             containers: HashMap::new(),
+            hushed: false,
             sources: HashMap::new(),
             clients: BTreeMap::new(),
             exchanges: BTreeMap::new(),
@@ -146,6 +149,27 @@ impl Server {
                 self.table.forget(&container);
                 self.close(&container);
             }
+            Command::Hush => self.hush(),
+            Command::Answer => self.listen(),
+        }
+    }
+
+    fn hush(&mut self) {
+        if !std::mem::replace(&mut self.hushed, true) {
+            for known in self.containers.values() {
+                self.poll.forget(&known.udp.1);
+                self.poll.forget(&known.tcp.1);
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        if std::mem::take(&mut self.hushed) {
+            for (container, known) in &self.containers {
+                if let Err(error) = watch(&self.poll, known) {
+                    eprintln!("gantry-netd: cannot serve the names of {container}: {error}");
+                }
+            }
         }
     }
 
@@ -155,13 +179,13 @@ impl Server {
         tcp.set_nonblocking(true)?;
         let name: Rc<str> = container.into();
         let (datagrams, connections) = (self.poll.token(), self.poll.token());
-        self.poll.watch(&udp, datagrams, Interest::Level)?;
-        self.poll.watch(&tcp, connections, Interest::Level)?;
         self.sources.insert(datagrams, Source::Datagrams(name.clone()));
         self.sources.insert(connections, Source::Listener(name.clone()));
         let (udp, tcp) = ((datagrams, udp), (connections, tcp));
-        self.containers.insert(name, Container { udp, tcp, scope: "".into(), open: 0, connected: 0 });
-        Ok(())
+        let container = Container { udp, tcp, scope: "".into(), open: 0, connected: 0 };
+        let watched = if self.hushed { Ok(()) } else { watch(&self.poll, &container) };
+        self.containers.insert(name, container);
+        watched
     }
 
     fn close(&mut self, container: &str) {
@@ -382,6 +406,11 @@ impl Server {
         let idle: Vec<Token> = idle.map(|(token, _)| *token).collect();
         idle.into_iter().for_each(|token| self.close_client(token));
     }
+}
+
+fn watch(poll: &Poll, container: &Container) -> io::Result<()> {
+    poll.watch(&container.udp.1, container.udp.0, Interest::Level)?;
+    poll.watch(&container.tcp.1, container.tcp.0, Interest::Level)
 }
 
 /// Containers with the same servers, asked from the same place, share what is kept.

@@ -62,9 +62,13 @@ impl Held {
         for (name, socket) in &self.kept {
             requests.push((Request::Keep { name: name.clone() }, vec![socket.clone()]));
         }
-        for (container, (resolver, sockets)) in &self.resolvers {
-            let (container, resolver) = (container.clone(), resolver.clone());
-            requests.push((Request::Resolve { container, resolver }, sockets.clone()));
+        if !self.resolvers.is_empty() {
+            requests.push((Request::Hush, Vec::new()));
+            for (container, (resolver, sockets)) in &self.resolvers {
+                let (container, resolver) = (container.clone(), resolver.clone());
+                requests.push((Request::Resolve { container, resolver }, sockets.clone()));
+            }
+            requests.push((Request::Answer, Vec::new()));
         }
         for (container, held) in &self.containers {
             for part in held.ports.chunks(SOCKETS_PER_MESSAGE) {

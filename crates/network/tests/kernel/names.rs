@@ -227,6 +227,51 @@ fn a_container_may_serve_names_itself() {
     });
 }
 
+/// What is asked of a netd that has just taken over waits until it knows all the containers that the last one knew.
+#[test]
+fn a_netd_that_takes_over_denies_no_name() {
+    lab::run("names::a_netd_that_takes_over_denies_no_name", |lab| async move {
+        let (network, record) = net(&lab).await;
+        let (_, inside) = container(&network, &record, 2, &["asks"]).await;
+        for n in 3..40 {
+            let setup = setup(&record, n);
+            network.create_sandbox(&setup).await.unwrap();
+            network.resolve(&setup.id, &names(place(&record, &setup, &[&format!("c{n}")]), None)).await.unwrap();
+        }
+        let mut answers = 0;
+        for _ in 0..3 {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(Duration::from_millis(30));
+                    lab.kill_netd();
+                });
+                answers += inside.run(|| ask_without_pause("c39", Duration::from_millis(400)));
+            });
+        }
+        assert!(answers > 100, "{answers}");
+        lab.kill_netd();
+        assert_eq!(short(&inside, "+tcp c39"), "172.18.0.39");
+    });
+}
+
+/// Asks for an address the whole time, and returns how many answers came. Each one names an address.
+fn ask_without_pause(name: &str, time: Duration) -> usize {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    socket.connect("127.0.0.11:53").unwrap();
+    let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, u8::try_from(name.len()).unwrap()];
+    query.extend([name.as_bytes(), b"\0\0\x01\0\x01"].concat());
+    let (begun, mut buffer, mut answers) = (Instant::now(), [0; 512], 0);
+    while begun.elapsed() < time {
+        let _ = socket.send(&query);
+        if socket.recv(&mut buffer).is_ok() {
+            assert_eq!((buffer[3] & 15, buffer[7]), (0, 1), "code and answers");
+            answers += 1;
+        }
+    }
+    answers
+}
+
 /// The median of 10,000 warm look-ups of one client; 200 µs on a machine that does nothing else.
 #[test]
 fn a_look_up_takes_less_than_a_blink() {
