@@ -13,7 +13,7 @@ WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 # One build graph for tests, examples and the e2e binaries, so that nothing is built twice.
 GRAPH   := --locked --workspace --features gantry-daemon/failpoints
 
-COMPANIONS := gantry-stdio gantry-netd gantry-init
+COMPANIONS := gantry-stdio gantry-netd gantry-logship gantry-init
 RUN_PACKAGES  := containerd runc protobuf-compiler nftables iproute2 busybox-static ca-certificates gcc libc6-dev
 TEST_PACKAGES := $(RUN_PACKAGES) debootstrap tini skopeo docker-registry crun python3-venv iptables procps util-linux \
                  e2fsprogs openssl curl socat dnsutils

@@ -71,7 +71,7 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
         images: Arc::new(ContainerdImages::new(containerd.client()).with_registries(registries.clone())),
         registry: registries.clone(),
         network: network.clone(),
-        files: Arc::new(ContainerFolders::new(&data_root)),
+        files: Arc::new(ContainerFolders::new(&data_root, layout::companion("gantry-logship")?)),
         execs: Arc::new(ExecNotes::new(&exec_root)),
         volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root)),
         rootfs: Arc::new(RootFileSystems::new()),

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_domain::{
     ContainerId, Digest, ExecId, NetworkId, Result,
-    container::{Exit, copy::PathChange, record::ExecRecord},
+    container::{Exit, copy::PathChange, log_shipment::LogShipment, record::ExecRecord},
     image::{Descriptor, NamedImage, PlatformImage},
     log::{LogBatch, LogQuery},
     network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
@@ -357,6 +357,12 @@ impl ContainerFiles for Points<dyn ContainerFiles> {
     }
     async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>> {
         through!("files.read_log", self.0.read_log(path, query, end))
+    }
+    async fn ship_log(&self, shipment: &LogShipment) -> Result<()> {
+        through!("files.ship_log", self.0.ship_log(shipment))
+    }
+    async fn end_log(&self, id: &ContainerId) -> Result<()> {
+        through!("files.end_log", self.0.end_log(id))
     }
 }
 

@@ -18,7 +18,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("registry", &["domain"]),
     ("store", &["domain"]),
     ("network", &["domain", "wire"]),
-    ("host", &["domain", "archive", "logs"]),
+    // It leaves shipments for logship, as wire has them.
+    ("host", &["domain", "archive", "logs", "wire"]),
     ("logs", &[]),
     ("wire", &[]),
     ("stdio", &["wire", "logs"]),

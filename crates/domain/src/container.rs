@@ -7,6 +7,7 @@ pub mod device_request;
 pub mod health;
 pub mod host_config;
 pub mod log_attrs;
+pub mod log_shipment;
 pub mod merge;
 pub mod mount;
 pub mod name;

@@ -15,6 +15,7 @@ use gantry_domain::{
     ContainerId, ExecId, Result,
     container::{
         copy::{PathChange, PathStat},
+        log_shipment::LogShipment,
         record::ExecRecord,
     },
     log::{LogBatch, LogQuery},
@@ -41,13 +42,16 @@ impl ContainerFiles for Fakes {
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {
         self.calls.pass_in_time("files.remove").await?;
-        self.world().folders.remove(id);
+        let mut world = self.world();
+        world.folders.remove(id);
+        world.shipments.remove(id);
         Ok(())
     }
 
     async fn list(&self) -> Result<Vec<ContainerId>> {
         self.calls.pass("files.list")?;
-        Ok(self.world().folders.keys().cloned().collect())
+        let world = self.world();
+        Ok(world.folders.keys().chain(world.shipments.keys()).cloned().collect())
     }
 
     async fn resolv_conf(&self) -> Result<ResolvConf> {
@@ -69,6 +73,18 @@ impl ContainerFiles for Fakes {
             }
         };
         Ok(futures::stream::once(until).filter_map(|()| std::future::ready(None)).boxed())
+    }
+
+    async fn ship_log(&self, shipment: &LogShipment) -> Result<()> {
+        self.calls.pass_in_time("files.ship_log").await?;
+        self.world().shipments.insert(shipment.id.clone(), shipment.clone());
+        Ok(())
+    }
+
+    async fn end_log(&self, id: &ContainerId) -> Result<()> {
+        self.calls.pass_in_time("files.end_log").await?;
+        self.world().shipments.remove(id);
+        Ok(())
     }
 }
 

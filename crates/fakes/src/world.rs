@@ -51,6 +51,7 @@ pub struct World {
     pub exec_notes: BTreeMap<ExecId, ExecRecord>,
     pub volumes: BTreeMap<String, VolumeRecord>,
     pub volume_parts: BTreeSet<(ContainerId, usize)>,
+    pub shipments: BTreeMap<ContainerId, gantry_domain::container::log_shipment::LogShipment>,
     pub volume_mounts: BTreeSet<(String, ContainerId)>,
     pub names: BTreeMap<String, NamedImage>,
     pub platforms: BTreeMap<Digest, PlatformImage>,
@@ -180,6 +181,7 @@ impl World {
         self.resolvers.keys().for_each(|id| add("resolver", id));
         self.ports.keys().for_each(|id| add("ports", id));
         self.folders.keys().for_each(|id| add("folder", id));
+        self.shipments.keys().for_each(|id| add("shipment", id));
         self.exec_notes.keys().for_each(|id| add("exec-note", id));
         self.volumes.keys().for_each(|name| add("volume", name));
         self.volume_mounts.iter().for_each(|(name, user)| add("volume-mount", &format!("{name} {user}")));

@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_domain::{
     ContainerId, Error, Result,
+    container::log_shipment::LogShipment,
     log::{LogBatch, LogQuery},
     ports::{BoxStream, ContainerFiles, LogEnd, ResolvConf},
 };
 
-use crate::{blocking::blocking, log_reading};
+use crate::{blocking::blocking, log_reading, shipping::Shipping};
 
 /// Where systemd-resolved keeps the servers behind its stub.
 const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
@@ -26,11 +27,18 @@ pub struct ContainerFolders {
     root: PathBuf,
     resolv_conf: PathBuf,
     upstream: PathBuf,
+    shipping: Shipping,
 }
 
 impl ContainerFolders {
-    pub fn new(data_root: &Path) -> Self {
-        Self { root: data_root.join("containers"), resolv_conf: "/etc/resolv.conf".into(), upstream: UPSTREAM.into() }
+    /// `logship` is the program that delivers logs.
+    pub fn new(data_root: &Path, logship: PathBuf) -> Self {
+        Self {
+            root: data_root.join("containers"),
+            resolv_conf: "/etc/resolv.conf".into(),
+            upstream: UPSTREAM.into(),
+            shipping: Shipping::new(data_root.join("logship"), logship),
+        }
     }
 
     fn write_files(root: &Path, folder: &Path, files: &[(String, Bytes)]) -> io::Result<()> {
@@ -73,25 +81,31 @@ impl ContainerFiles for ContainerFolders {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {
-        let folder = self.path(id);
-        blocking(move || match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(said("cannot remove", &folder, error)),
-            _ => Ok(()),
+        let (folder, shipping, id) = (self.path(id), self.shipping.clone(), id.clone());
+        blocking(move || {
+            shipping.remove(&id)?;
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(said("cannot remove", &folder, error)),
+                _ => Ok(()),
+            }
         })
         .await
     }
 
     async fn list(&self) -> Result<Vec<ContainerId>> {
-        let root = self.root.clone();
+        let (root, shipping) = (self.root.clone(), self.shipping.clone());
         blocking(move || {
             let entries = match fs::read_dir(&root) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Ok(entries) => Some(entries),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(said("cannot list", &root, error)),
             };
+            let entries = entries.into_iter().flatten();
             let mut ids: Vec<_> =
                 entries.filter_map(|entry| ContainerId::parse(entry.ok()?.file_name().to_str()?).ok()).collect();
+            ids.extend(shipping.list());
             ids.sort();
+            ids.dedup();
             Ok(ids)
         })
         .await
@@ -118,6 +132,16 @@ impl ContainerFiles for ContainerFolders {
 
     async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>> {
         log_reading::read(path, query, end).await
+    }
+
+    async fn ship_log(&self, shipment: &LogShipment) -> Result<()> {
+        let (shipping, shipment) = (self.shipping.clone(), shipment.clone());
+        blocking(move || shipping.put(&shipment)).await
+    }
+
+    async fn end_log(&self, id: &ContainerId) -> Result<()> {
+        let (shipping, id) = (self.shipping.clone(), id.clone());
+        blocking(move || shipping.end(&id)).await
     }
 }
 
@@ -153,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn writing_again_keeps_the_inode_that_a_container_has_mounted() {
         let dir = tempfile::tempdir().unwrap();
-        let (files, id) = (ContainerFolders::new(dir.path()), ContainerId::random());
+        let (files, id) = (ContainerFolders::new(dir.path(), "gantry-logship".into()), ContainerId::random());
         files.write(&id, vec![("hosts".into(), "a longer first text".into())]).await.unwrap();
         let path = files.path(&id).join("hosts");
         let before = fs::metadata(&path).unwrap();
@@ -172,7 +196,11 @@ mod tests {
     async fn the_file_behind_a_local_stub_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let (own, upstream) = (dir.path().join("resolv.conf"), dir.path().join("upstream"));
-        let files = ContainerFolders { root: dir.path().into(), resolv_conf: own.clone(), upstream: upstream.clone() };
+        let files = ContainerFolders {
+            resolv_conf: own.clone(),
+            upstream: upstream.clone(),
+            ..ContainerFolders::new(dir.path(), "gantry-logship".into())
+        };
         assert_eq!(files.resolv_conf().await.unwrap().content, "");
         fs::write(&own, "nameserver 127.0.0.53\noptions edns0\n").unwrap();
         assert_eq!(files.resolv_conf().await.unwrap().path, own.display().to_string());

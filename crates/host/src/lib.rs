@@ -6,6 +6,7 @@ mod exec_files;
 mod facts;
 mod log_reading;
 mod rootfs;
+mod shipping;
 mod volumes;
 
 pub use containers::ContainerFolders;

@@ -4,7 +4,7 @@ mod chain;
 pub(crate) mod ends;
 mod follow;
 
-use std::{collections::VecDeque, io, path::Path};
+use std::{collections::VecDeque, io, os::fd::OwnedFd, path::Path};
 
 use crate::{
     batch::{Batch, Entry, STDERR, STDOUT},
@@ -52,6 +52,8 @@ pub enum End {
     At(u64),
     /// When the signal comes, and all that is there by then was read.
     Follow(StopSignal),
+    /// The same; that there is more is told by this event counter (non-blocking).
+    Told(StopSignal, OwnedFd),
 }
 
 /// One reading. Blocking: it lives on a thread of its own when it follows.
@@ -88,7 +90,8 @@ impl Reader {
     /// Opens the log at `path` with its rotated files. A log that is not there yet is empty.
     pub fn open(path: &Path, query: Query, end: End) -> io::Result<Self> {
         let (follow, at) = match end {
-            End::Follow(stop) => (Some(Follow::new(path, stop)?), None),
+            End::Follow(stop) => (Some(Follow::watching(path, stop)?), None),
+            End::Told(stop, counter) => (Some(Follow::told(path, stop, counter)), None),
             End::At(at) => (None, Some(at)),
             End::Now => (None, None),
         };

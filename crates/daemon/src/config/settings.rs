@@ -3,16 +3,15 @@
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use gantry_domain::{
-    container::host_config::{LogConfig, Ulimit},
+    container::{
+        host_config::{LogConfig, Ulimit},
+        validate,
+    },
     settings::{RuntimeSettings, Settings},
-    text::ram_in_bytes,
 };
 use serde_json::Value;
 
 use crate::config::{Environment, merge::Values};
-
-/// Log options that every driver has.
-const COMMON_LOG_OPTIONS: &[&str] = &["mode", "max-buffer-size"];
 
 pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, String> {
     let defaults = Settings::default();
@@ -134,22 +133,9 @@ fn log_config(values: &Values) -> Result<LogConfig, String> {
     let driver = values.text("log-driver");
     let driver = if driver.is_empty() { "json-file".to_owned() } else { driver };
     let options = values.map("log-opts");
-    let known: &[&str] = match driver.as_str() {
-        "json-file" => &["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"],
-        "local" => &["max-file", "max-size", "compress"],
-        _ => &[],
-    };
-    if let Some(unknown) = options
-        .keys()
-        .map(String::as_str)
-        .find(|key| driver != "none" && !known.contains(key) && !COMMON_LOG_OPTIONS.contains(key))
-    {
-        return Err(format!("failed to set log opts: unknown log opt '{unknown}' for {driver} log driver"));
-    }
-    if let Some(size) = options.get("max-size").filter(|size| size.as_str() != "-1") {
-        ram_in_bytes(size).map_err(|error| format!("failed to set log opts: max-size: {error}"))?;
-    }
-    Ok(LogConfig { driver, config: if options.is_empty() { None } else { Some(options) } })
+    let config = LogConfig { driver, config: (!options.is_empty()).then_some(options) };
+    validate::log::validate(&config).map_err(|error| format!("failed to set log opts: {}", error.message()))?;
+    Ok(config)
 }
 
 fn runtimes(values: &Values) -> Result<BTreeMap<String, RuntimeSettings>, String> {

@@ -7,21 +7,38 @@ use regex::Regex;
 use super::ContainerRecord;
 use crate::{Error, Result};
 
+/// The tag where none is asked for.
+const DEFAULT_TAG: &str = "{{.ID}}";
+
 /// What `--log-opt` asks to be written with each entry. `InvalidParameter` for a bad pattern or tag.
 pub fn attributes(record: &ContainerRecord) -> Result<BTreeMap<String, String>> {
-    let options = record.host_config.log_config.config.clone().unwrap_or_default();
-    let option = |key: &str| options.get(key).map(String::as_str).filter(|text| !text.is_empty());
+    let mut found = chosen(record)?;
+    if option(record, "tag").is_some() {
+        found.insert("tag".to_owned(), tag(record)?);
+    }
+    Ok(found)
+}
+
+/// The tag, rendered. `InvalidParameter` for a template that is not one of dockerd's.
+pub fn tag(record: &ContainerRecord) -> Result<String> {
+    render(option(record, "tag").unwrap_or(DEFAULT_TAG), record)
+}
+
+fn option<'a>(record: &'a ContainerRecord, key: &str) -> Option<&'a str> {
+    let options = record.host_config.log_config.config.as_ref();
+    options.and_then(|options| options.get(key)).map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// The labels and variables that are asked for.
+pub fn chosen(record: &ContainerRecord) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let labels = record.config.labels.clone().unwrap_or_default();
     let env: BTreeMap<String, String> = record.config.env.iter().flatten().filter_map(|entry| pair(entry)).collect();
     for (source, names, pattern) in [(&labels, "labels", "labels-regex"), (&env, "env", "env-regex")] {
-        let listed: Vec<&str> = option(names).map(|list| list.split(',').collect()).unwrap_or_default();
-        let pattern = option(pattern).map(compile).transpose()?;
+        let listed: Vec<&str> = option(record, names).map(|list| list.split(',').collect()).unwrap_or_default();
+        let pattern = option(record, pattern).map(compile).transpose()?;
         let chosen = |key: &str| listed.contains(&key) || pattern.as_ref().is_some_and(|pattern| pattern.is_match(key));
         found.extend(source.iter().filter(|(key, _)| chosen(key)).map(|(key, value)| (key.clone(), value.clone())));
-    }
-    if let Some(template) = option("tag") {
-        found.insert("tag".to_owned(), tag(template, record)?);
     }
     Ok(found)
 }
@@ -35,7 +52,7 @@ fn compile(pattern: &str) -> Result<Regex> {
 }
 
 /// `{{.Name}}`, `{{.ID}}`, … as dockerd's tag templates have them.
-fn tag(template: &str, record: &ContainerRecord) -> Result<String> {
+fn render(template: &str, record: &ContainerRecord) -> Result<String> {
     let mut rendered = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {

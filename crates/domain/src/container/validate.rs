@@ -7,6 +7,7 @@ use super::{
 use crate::{Error, Result, ports::Facts, settings::Settings};
 
 pub mod log;
+mod log_remote;
 pub mod modes;
 pub mod mounts;
 pub mod process;

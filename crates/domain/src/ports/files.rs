@@ -8,7 +8,10 @@ use bytes::Bytes;
 use super::{BoxStream, ByteStream, RootMount};
 use crate::{
     ContainerId, Result,
-    container::copy::{CopyRules, PathChange, PathStat},
+    container::{
+        copy::{CopyRules, PathChange, PathStat},
+        log_shipment::LogShipment,
+    },
     log::{LogBatch, LogQuery},
     volume::VolumeRecord,
 };
@@ -20,9 +23,10 @@ pub trait ContainerFiles: Send + Sync {
     fn path(&self, id: &ContainerId) -> PathBuf;
     /// Writes files by name (whole, readable by all inside the container), making the folder. Not synced.
     async fn write(&self, id: &ContainerId, files: Vec<(String, Bytes)>) -> Result<()>;
-    /// Removes the folder and all in it. Absent is `Ok`.
+    /// Removes the folder and all in it, with its log's shipment. What is not delivered yet has a few seconds. Absent is
+    /// `Ok`.
     async fn remove(&self, id: &ContainerId) -> Result<()>;
-    /// Containers that have a folder.
+    /// Containers that have a folder or a shipment.
     async fn list(&self) -> Result<Vec<ContainerId>>;
     /// The host's resolver configuration: `/etc/resolv.conf`, or the upstream file of the stub resolver it names.
     async fn resolv_conf(&self) -> Result<ResolvConf>;
@@ -30,6 +34,11 @@ pub trait ContainerFiles: Send + Sync {
     async fn host_resolv_conf(&self) -> Result<ResolvConf>;
     /// The log at `path` (with its rotated files), from old to new.
     async fn read_log(&self, path: PathBuf, query: LogQuery, end: LogEnd) -> Result<BoxStream<Result<LogBatch>>>;
+    /// Delivers the log to its remote driver from now on, from where the last delivery ended; goes on without us. May be
+    /// repeated. `System` where the driver cannot work on this host.
+    async fn ship_log(&self, shipment: &LogShipment) -> Result<()>;
+    /// The run is over: the shipment ends when all of the log is delivered. Absent is `Ok`.
+    async fn end_log(&self, id: &ContainerId) -> Result<()>;
 }
 
 /// Where a reading of a log ends.

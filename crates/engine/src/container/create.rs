@@ -61,6 +61,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     let mut record = record(&id, request, &image, networks, points);
     record.links = links;
     gantry_domain::container::log_attrs::attributes(&record)?;
+    gantry_domain::container::log_shipment::LogShipment::of(&record)?;
     let record = claim_and_make(parts, record).await?;
     let handle = Owner::spawn(parts.clone(), record.clone(), Status::Created, 0);
     parts.containers.write().insert(id.clone(), handle);

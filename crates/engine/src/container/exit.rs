@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use gantry_domain::{
     Error, Result,
-    container::{Exit, Status, record::Desired, restart},
+    container::{Exit, Status, log_shipment::LogShipment, record::Desired, restart},
     network::NetworkRecord,
 };
 use jiff::Timestamp;
@@ -148,7 +148,12 @@ impl Owner {
                 super::mounts::unmount_volumes(&self.parts, &self.record)
             ),
         );
-        let errors = [task.err(), sandbox.err(), released.err(), stdio.err(), volumes.err()];
+        // After the streams: the log is whole now.
+        let shipment = match LogShipment::of(&self.record) {
+            Ok(Some(_)) => handle.bounded(DELETE_LIMIT, "ending the log's shipment", ports.files.end_log(id)).await,
+            _ => Ok(()),
+        };
+        let errors = [task.err(), sandbox.err(), released.err(), stdio.err(), volumes.err(), shipment.err()];
         self.has_run = false;
         for error in errors.into_iter().flatten() {
             tracing::warn!(container = %id, %error, "left of a run; it is tried again");

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use bytes::Bytes;
 use gantry_domain::{
     Error, Result,
-    container::{ContainerRecord, host_config::DeviceMapping, log_attrs, user::User},
+    container::{ContainerRecord, host_config::DeviceMapping, log_attrs, log_shipment::REMOTE, user::User},
     exec::ExecConfig,
     network::{hosts, links::Link},
     ports::{DeviceNode, LogFile, LogSink, RuntimeContainer, StdioSetup},
@@ -40,8 +40,8 @@ fn log_path(parts: &Parts, record: &ContainerRecord) -> String {
     let folder = parts.ports.files.path(&record.id);
     let file = match record.host_config.log_config.driver.as_str() {
         "none" => return String::new(),
-        "local" => folder.join("local-logs/container.log"),
-        _ => folder.join(format!("{}-json.log", record.id)),
+        "json-file" => folder.join(format!("{}-json.log", record.id)),
+        _ => folder.join("local-logs/container.log"),
     };
     file.to_string_lossy().into_owned()
 }
@@ -265,11 +265,13 @@ fn mapped(mapping: &DeviceMapping, node: DeviceNode) -> Device {
 fn log_sink(record: &ContainerRecord) -> LogSink {
     let config = &record.host_config.log_config;
     let options = config.config.clone().unwrap_or_default();
-    let local = config.driver == "local";
-    let size =
-        options.get("max-size").and_then(|text| ram_in_bytes(text).ok()).and_then(|size| u64::try_from(size).ok());
-    let files = options.get("max-file").and_then(|text| text.parse().ok());
-    let compress = options.get("compress").map(|text| text == "true");
+    let local = config.driver != "json-file";
+    // The log of a remote driver is what dockerd calls its cache, and here also what is delivered from.
+    let kept = if REMOTE.contains(&config.driver.as_str()) { "cache-" } else { "" };
+    let option = |key: &str| options.get(&format!("{kept}{key}"));
+    let size = option("max-size").and_then(|text| ram_in_bytes(text).ok()).and_then(|size| u64::try_from(size).ok());
+    let files = option("max-file").and_then(|text| text.parse().ok());
+    let compress = option("compress").map(|text| text == "true");
     let file = LogFile {
         path: PathBuf::from(&record.log_path),
         max_size: size.or(if local { Some(20 << 20) } else { None }),
@@ -280,7 +282,7 @@ fn log_sink(record: &ContainerRecord) -> LogSink {
     };
     match config.driver.as_str() {
         "none" => LogSink::None,
-        "local" => LogSink::Local(file),
-        _ => LogSink::JsonFile(file),
+        "json-file" => LogSink::JsonFile(file),
+        _ => LogSink::Local(file),
     }
 }

@@ -18,7 +18,9 @@ impl Engine {
             return Err(Error::conflict("can not get logs from container which is dead or marked for removal"));
         }
         let record = snapshot.record.clone();
-        if record.host_config.log_config.driver == "none" {
+        let log = &record.host_config.log_config;
+        let option = |key: &str| log.config.as_ref().and_then(|options| options.get(key)).map(String::as_str);
+        if log.driver == "none" || option("cache-disabled") == Some("true") {
             return Err(Error::not_implemented("configured logging driver does not support reading"));
         }
         let end = if query.follow && snapshot.status.is_running() {

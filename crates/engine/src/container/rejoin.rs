@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gantry_domain::{
     ErrorKind, GoTime, Result,
-    container::{Exit, Run, Status, record::Desired},
+    container::{Exit, Run, Status, log_shipment::LogShipment, record::Desired},
     ports::{TaskInfo, TaskStatus},
 };
 use jiff::Timestamp;
@@ -45,6 +45,10 @@ impl Owner {
         self.advance(|progress| progress.running = true);
         // Whatever is missing, the exit is waited for.
         let stdio = self.parts.ports.stdio.adopt(&self.stdio_setup()).await;
+        let shipped = match LogShipment::of(&self.record) {
+            Ok(Some(shipment)) => self.parts.ports.files.ship_log(&shipment).await,
+            _ => Ok(()),
+        };
         let sandbox = match self.sandbox_setup() {
             Ok(Some(setup)) => match self.parts.ports.network.adopt_sandbox(&setup).await {
                 Ok(()) => self.resolve_rejoined().await,
@@ -54,7 +58,7 @@ impl Owner {
             Err(error) => Err(error),
         };
         self.supervise();
-        stdio.and(sandbox)?;
+        stdio.and(sandbox).and(shipped)?;
         if self.record.run.as_ref().is_some_and(|run| run.paused_by_commit) {
             // The commit that paused it died with the gantryd before this one.
             return self.unpause_after_commit().await;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use gantry_domain::{
     Error, ErrorKind, GoTime, Result,
-    container::{Exit, Run, Status, record::Desired, restart},
+    container::{Exit, Run, Status, log_shipment::LogShipment, record::Desired, restart},
     ports::{StdioPaths, TaskSetup},
 };
 use jiff::Timestamp;
@@ -117,6 +117,7 @@ impl Owner {
         let spec = self.spec().await?;
         let files = self.files().await?;
         let stdio = self.stdio_setup();
+        let shipment = LogShipment::of(&self.record)?;
         let sandbox = self.sandbox_setup()?;
         let resolver = self.resolver_setup().await?;
         self.record.generation += 1;
@@ -141,6 +142,9 @@ impl Owner {
         // The log lies in the folder that the first write makes, also where there is no file to write.
         let open_stdio = async {
             parts.ports.files.write(id, files).await?;
+            if let Some(shipment) = &shipment {
+                parts.ports.files.ship_log(shipment).await?;
+            }
             parts.ports.stdio.open(&stdio).await
         };
         let mounts = super::mounts::mount_volumes(parts, &self.record);

@@ -1,11 +1,15 @@
 //! What a create request may ask for and this engine does not do yet: refused, never passed over.
 
-use gantry_domain::{Error, Result, container::HostConfig};
+use gantry_domain::{
+    Error, Result,
+    container::{HostConfig, log_shipment::REMOTE},
+};
 
 /// `NotImplemented` for what would be missed silently.
 pub(crate) fn check(host: &HostConfig) -> Result<()> {
     let driver = host.log_config.driver.as_str();
-    refuse(!matches!(driver, "none" | "json-file" | "local"), &format!("the log driver {driver}"))?;
+    let built = matches!(driver, "none" | "json-file" | "local") || REMOTE.contains(&driver);
+    refuse(!built, &format!("the log driver {driver}"))?;
     Ok(())
 }
 
@@ -27,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_log_driver_that_is_not_built_is_refused() {
-        let error = check(&host("syslog")).expect_err("not built");
+        let error = check(&host("splunk")).expect_err("not built");
         assert_eq!(error.kind(), ErrorKind::NotImplemented);
         assert!(check(&host("json-file")).is_ok());
     }

@@ -11,12 +11,13 @@ use crate::lab::Lab;
 /// More calls than any verb makes: the end of a loop that would not end.
 const MANY: usize = 200;
 
-/// Ports, a volume and an anonymous volume: a create and a start with every step there is.
+/// Ports, a volume, an anonymous volume and a log that goes elsewhere: a create and a start with every step there is.
 fn everything() -> serde_json::Value {
     json!({
         "PortBindings": {"80/tcp": [{"HostPort": "8080"}]},
         "Binds": ["data:/data", "/host:/host"],
         "Mounts": [{"Type": "volume", "Target": "/anonymous"}],
+        "LogConfig": {"Type": "syslog", "Config": {}},
     })
 }
 

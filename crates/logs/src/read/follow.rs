@@ -50,11 +50,39 @@ pub(super) enum Next {
     Done,
 }
 
+/// What says that the folder has changed.
+#[derive(Debug)]
+enum News {
+    Inotify(OwnedFd),
+    /// An event counter, which somebody else raises who watches many folders by one inotify.
+    Counter(OwnedFd),
+}
+
+impl News {
+    fn fd(&self) -> &OwnedFd {
+        match self {
+            Self::Inotify(fd) | Self::Counter(fd) => fd,
+        }
+    }
+
+    /// Forgets them: that there was some is all that matters. The folder's other files make some too.
+    fn drain(&self) {
+        match self {
+            Self::Inotify(inotify) => {
+                let mut space = [MaybeUninit::uninit(); 4096];
+                let mut reader = inotify::Reader::new(inotify, &mut space);
+                while reader.next().is_ok() {}
+            }
+            Self::Counter(counter) => drop(rustix::io::read(counter, &mut [0; 8])),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Follow {
     path: PathBuf,
     stop: StopSignal,
-    inotify: OwnedFd,
+    news: News,
     /// Time of the last entry read.
     pub(super) last_time: i64,
     /// The file has another name by now; what it holds is final, and may have been written since the last read.
@@ -64,12 +92,21 @@ pub(super) struct Follow {
 
 impl Follow {
     /// Watches the log's folder: a new file is seen as well as a longer one.
-    pub(super) fn new(path: &Path, stop: StopSignal) -> io::Result<Self> {
+    pub(super) fn watching(path: &Path, stop: StopSignal) -> io::Result<Self> {
         let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         inotify::add_watch(&inotify, folder, flags)?;
-        Ok(Self { path: path.to_owned(), stop, inotify, last_time: i64::MIN, rotated: false, stopped: false })
+        Ok(Self::new(path, stop, News::Inotify(inotify)))
+    }
+
+    /// Looks again whenever the event counter is raised.
+    pub(super) fn told(path: &Path, stop: StopSignal, counter: OwnedFd) -> Self {
+        Self::new(path, stop, News::Counter(counter))
+    }
+
+    fn new(path: &Path, stop: StopSignal, news: News) -> Self {
+        Self { path: path.to_owned(), stop, news, last_time: i64::MIN, rotated: false, stopped: false }
     }
 
     pub(super) fn at_end(&mut self, source: Option<&mut Source>, until: Option<i64>) -> io::Result<Next> {
@@ -107,7 +144,7 @@ impl Follow {
         let timeout = timeout
             .map(|at| if at.tv_nsec > 999_999_999 { Timespec { tv_sec: at.tv_sec + 1, tv_nsec: 0 } } else { at });
         let mut fds = [
-            PollFd::from_borrowed_fd(self.inotify.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.news.fd().as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.stop.0.as_fd(), PollFlags::IN),
         ];
         match poll(&mut fds, timeout.as_ref()) {
@@ -116,15 +153,8 @@ impl Follow {
         }
         self.stopped = !fds[1].revents().is_empty();
         if !fds[0].revents().is_empty() {
-            self.drain();
+            self.news.drain();
         }
         Ok(Next::Again)
-    }
-
-    /// Forgets the news: that there was some is all that matters. The folder's other files make some too.
-    fn drain(&self) {
-        let mut space = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.inotify, &mut space);
-        while reader.next().is_ok() {}
     }
 }

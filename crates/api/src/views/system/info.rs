@@ -226,7 +226,7 @@ fn plugins() -> Plugins {
         volume: names(&["local"]),
         network: names(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: None,
-        log: names(&["json-file", "local", "none"]),
+        log: names(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Log drivers and their options, as far as they can be checked without the driver.
 
-use super::super::host_config::LogConfig;
+use super::{super::host_config::LogConfig, log_remote};
 use crate::{Error, Result, text::ram_in_bytes};
 
 const DRIVERS: [&str; 10] =
@@ -48,7 +48,7 @@ pub fn validate(log: &LogConfig) -> Result<()> {
     let known: &[&str] = match driver {
         "json-file" => &JSON_FILE,
         "local" => &LOCAL,
-        _ => return Ok(()),
+        remote => return log_remote::validate(remote, &log.config.clone().unwrap_or_default(), &DELIVERY),
     };
     for key in log.config.iter().flatten().map(|(key, _)| key.as_str()) {
         if !known.contains(&key) && !DELIVERY.contains(&key) {
