@@ -25,7 +25,7 @@ install -m 755 "$(command -v docker || echo "$binaries/../tools/docker")" "$root
 install -D -m 755 "$here/tests/vm/inside.sh" "$root/opt/gantry-test/inside.sh"
 rm -rf "$root/opt/gantry-test/busybox" && mkdir -p "$root/opt/gantry-test/busybox/bin"
 cp "$root/bin/busybox" "$root/opt/gantry-test/busybox/bin/sh"
-for name in sleep echo cat ls true wget httpd seq; do
+for name in sleep echo cat ls true wget httpd seq dd; do
     ln -sf sh "$root/opt/gantry-test/busybox/bin/$name"
 done
 chroot "$root" groupadd --force --system docker

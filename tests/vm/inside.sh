@@ -66,6 +66,32 @@ restarted() {
     systemctl restart gantry.service && is "$(docker inspect -f '{{.State.Status}}' web)" running &&
         holds "$(curl -sS http://127.0.0.1:8080/index.html 2>&1)" page
 }
+journal() { # systemd's own is the judge
+    docker run --rm --log-driver journald --log-opt tag=in-the-vm busybox sh -c 'echo to the journal; echo badly >&2' >/dev/null 2>&1
+    soon holds "$(journalctl -t in-the-vm -o cat)" "to the journal" &&
+        is "$(journalctl -t in-the-vm -p err -o cat)" badly
+}
+bounded() { # by project quotas, on a disk and with an engine of their own
+    local own="docker -H unix:///run/bounded.sock" pid
+    truncate -s 600M /bounded.img && mkfs.ext4 -q -F -O quota,project -E quotatype=prjquota /bounded.img || return 1
+    mkdir -p /bounded && mount -o loop,prjquota /bounded.img /bounded || return 1
+    gantryd --data-root /bounded/data --exec-root /run/bounded --pidfile /run/bounded.pid -H unix:///run/bounded.sock \
+        >/bounded.log 2>&1 &
+    pid=$!
+    soon $own version || { tail -n 5 /bounded.log; return 1; }
+    tar -C busybox -c . | $own import -c 'CMD ["sh"]' - busybox >/dev/null || return 1
+    fill() { $own run --rm "${@:2}" busybox dd if=/dev/zero of=/v/full bs=1M count="$1" 2>&1; }
+    holds "$($own run --rm --storage-opt size=20M busybox dd if=/dev/zero of=/full bs=1M count=40 2>&1)" uota &&
+        $own run --rm --storage-opt size=20M busybox dd if=/dev/zero of=/full bs=1M count=10 &&
+        $own run --rm busybox dd if=/dev/zero of=/full bs=1M count=40 &&
+        $own volume create -o size=20m small && holds "$(fill 40 -v small:/v)" uota && fill 10 -v small:/v
+    local result=$?
+    $own ps -aq | xargs -r $own rm -f
+    kill "$pid" && wait "$pid"
+    pkill -f /run/bounded/ ; sleep 0.5
+    umount -l /bounded
+    return $result
+}
 is_running() { is "$(docker inspect -f "{{.State.Status}}" "$1")" running; }
 socket() { systemctl stop gantry.service gantry.socket && systemctl start gantry.socket && soon docker version; }
 records() {
@@ -86,6 +112,8 @@ if [[ ! -e /opt/gantry-test/cut ]]; then
     law "limits are in the cgroup, updates and stats too" limits
     law "a container over its memory is OOMKilled" killed_for_memory
     law "pause and unpause by the freezer of v2" paused
+    law "the journal gets a container's lines" journal
+    law "quotas bound a container and a volume" bounded
     law "a published port answers on v4 and v6" published
     law "a killed gantryd is started again and nothing ended" killed
     law "systemctl restart leaves containers running" restarted

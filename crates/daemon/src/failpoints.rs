@@ -414,6 +414,9 @@ impl RootFs for Points<dyn RootFs> {
     async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool> {
         through!("rootfs.upper_changes", self.0.upper_changes(mounts, paths))
     }
+    async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()> {
+        through!("rootfs.limit", self.0.limit(mounts, bytes))
+    }
     async fn copy_up(&self, root: &RootRef, path: &str, volume: &std::path::Path) -> Result<()> {
         through!("rootfs.copy_up", self.0.copy_up(root, path, volume))
     }

@@ -194,6 +194,10 @@ impl RootFs for Fakes {
         Ok(false)
     }
 
+    async fn limit(&self, _: &[RootMount], _: u64) -> Result<()> {
+        self.calls.pass("rootfs.limit")
+    }
+
     async fn copy_up(&self, _: &RootRef, _: &str, _: &Path) -> Result<()> {
         self.calls.pass("rootfs.copy_up")
     }

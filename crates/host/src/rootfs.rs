@@ -181,6 +181,11 @@ impl RootFs for RootFileSystems {
         blocking(move || Ok(upper::changes(&mounts, &paths))).await
     }
 
+    async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()> {
+        let mounts = mounts.to_vec();
+        blocking(move || upper::limit(&mounts, bytes)).await
+    }
+
     async fn copy_up(&self, root: &RootRef, path: &str, volume: &Path) -> Result<()> {
         let (root, path, volume) = (root.clone(), path.to_owned(), volume.to_owned());
         blocking(move || {

@@ -16,10 +16,11 @@ use async_trait::async_trait;
 use gantry_domain::{
     ContainerId, Error, Result,
     ports::{MadeVolume, RootMount, Volumes},
+    text::ram_in_bytes,
     volume::VolumeRecord,
 };
 
-use crate::blocking::blocking;
+use crate::{blocking::blocking, quota};
 
 const DATA: &str = "_data";
 pub(crate) const RECORD: &str = "record.json";
@@ -54,7 +55,7 @@ fn create(folder: &Path, volume: &VolumeRecord) -> io::Result<MadeVolume> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         made => made.is_ok(),
     };
-    match fill(root, folder, volume) {
+    match fill(root, folder, volume, fresh) {
         Ok(mountpoint) => Ok(MadeVolume { mountpoint, fresh }),
         Err(error) => {
             if fresh && let Err(undo) = fs::remove_dir_all(folder) {
@@ -66,13 +67,17 @@ fn create(folder: &Path, volume: &VolumeRecord) -> io::Result<MadeVolume> {
 }
 
 /// The data folder and the record's copy in a volume's folder.
-fn fill(root: &Path, folder: &Path, volume: &VolumeRecord) -> io::Result<PathBuf> {
+fn fill(root: &Path, folder: &Path, volume: &VolumeRecord, fresh: bool) -> io::Result<PathBuf> {
     let data = folder.join(DATA);
     if let Ok(()) = fs::DirBuilder::new().mode(0o755).create(&data) {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
     }
     if !data.is_dir() {
         return Err(io::Error::other(format!("{} is not a directory", data.display())));
+    }
+    let size = volume.options.as_ref().and_then(|options| ram_in_bytes(options.get("size")?).ok());
+    if let Some(bytes) = size.and_then(|size| u64::try_from(size).ok()).filter(|bytes| *bytes > 0 && fresh) {
+        quota::limit(&[&data], bytes)?;
     }
     let (new, json) = (folder.join("record.json.tmp"), serde_json::to_vec(volume)?);
     let mut file = fs::File::create(&new)?;
@@ -146,7 +151,13 @@ fn failed(what: &str, name: &str, error: io::Error) -> Error {
 impl Volumes for LocalVolumes {
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         let (folder, volume) = (self.folder(&volume.name)?, volume.clone());
-        blocking(move || create(&folder, &volume).map_err(|error| failed("create", &volume.name, error))).await
+        blocking(move || {
+            create(&folder, &volume).map_err(|error| match error.kind() {
+                io::ErrorKind::Unsupported => Error::invalid("quota size requested but no quota support"),
+                _ => failed("create", &volume.name, error),
+            })
+        })
+        .await
     }
 
     async fn check_removable(&self, name: &str) -> Result<()> {

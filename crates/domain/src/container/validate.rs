@@ -55,10 +55,20 @@ pub fn validate_and_default(
     SecurityOptions::parse(host.security_opt.as_deref().unwrap_or_default())?;
     sysctl::validate(host)?;
     log::validate(&host.log_config)?;
-    if !host.storage_opt.is_empty() {
-        return Err(Error::invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option"));
-    }
+    storage_size(host)?;
     Ok(warnings)
+}
+
+/// Where the file system of the containers' layers has no project quotas; ext4 with `prjquota` does as well.
+pub const NO_STORAGE_QUOTA: &str = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+
+/// What `--storage-opt size=` asks for, bytes. `InvalidParameter` for another option or a bad size.
+pub fn storage_size(host: &HostConfig) -> Result<Option<u64>> {
+    if let Some(unknown) = host.storage_opt.keys().find(|key| !key.eq_ignore_ascii_case("size")) {
+        return Err(Error::invalid(format!("Unknown option {unknown}")));
+    }
+    let size = host.storage_opt.values().next().map(|text| crate::text::ram_in_bytes(text)).transpose()?;
+    Ok(size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0))
 }
 
 /// What an older client did not know or meant otherwise (point 9), in dockerd's order.

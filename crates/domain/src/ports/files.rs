@@ -160,6 +160,9 @@ pub trait RootFs: Send + Sync {
     async fn read(&self, root: &RootRef, path: &str, max: u64) -> Result<Option<Vec<u8>>>;
     /// Whether an overlay's own layer changes one of these paths; cheap, no mount.
     async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool>;
+    /// Limits an overlay's own layer, which nobody has written to yet, to so many bytes. `InvalidParameter` where its
+    /// file system cannot.
+    async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()>;
     /// Fills an empty volume from the image's folder, with owners and modes; nothing to do when either is not so.
     async fn copy_up(&self, root: &RootRef, path: &str, volume: &std::path::Path) -> Result<()>;
     /// Makes sure that a working directory exists (T21).

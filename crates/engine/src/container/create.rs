@@ -7,7 +7,7 @@ use gantry_domain::{
     ContainerId, Error, Result,
     container::{
         ContainerImage, ContainerRecord, EndpointSettings, HostConfig, MountPoint, NetworkingConfig, Status, merge,
-        validate::{ApiVersion, mount_points, validate_and_default},
+        validate::{ApiVersion, mount_points, storage_size, validate_and_default},
     },
     ports::Write,
 };
@@ -101,6 +101,10 @@ async fn claim_and_make(parts: &Parts, mut record: ContainerRecord) -> Result<Co
 async fn make(parts: &Parts, record: &mut ContainerRecord) -> Result<()> {
     mounts::resolve(parts, &record.id, &mut record.mounts).await?;
     super::files::create_in_containerd(parts, record).await?;
+    if let Some(bytes) = storage_size(&record.host_config)? {
+        let layer = parts.ports.runtime.root_mounts(&record.id).await?;
+        parts.ports.rootfs.limit(&layer, bytes).await?;
+    }
     mounts::copy_up(parts, record).await?;
     record.generation = 1;
     let mut writes = mounts::anonymous_volumes(parts, record);

@@ -7,6 +7,7 @@ use gantry_domain::{
     event::{Event, EventType},
     id::random_hex,
     ports::Write,
+    text::ram_in_bytes,
     volume::{ANONYMOUS_LABEL, VolumeRecord},
 };
 use jiff::Timestamp;
@@ -142,10 +143,10 @@ fn check_options(options: Option<&BTreeMap<String, String>>) -> Result<()> {
     if let Some(unknown) = options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device" | "size")) {
         return Err(Error::invalid(format!("invalid option: \"{unknown}\"")));
     }
-    if options.contains_key("size") {
-        return Err(Error::invalid("quota size requested but no quota support"));
+    if let Some(size) = options.get("size") {
+        ram_in_bytes(size)?;
     }
-    if options.is_empty() {
+    if options.keys().all(|key| key == "size") {
         return Ok(());
     }
     if options.get("type").is_none_or(String::is_empty) && !options.get("o").is_some_and(|o| o.contains("bind")) {

@@ -1,8 +1,13 @@
-//! Whether a container changed certain files, told from its own layer without a mount.
+//! A container's own layer, without a mount: whether it changed certain files, and how much may be in it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use gantry_domain::ports::RootMount;
+use gantry_domain::{Error, Result, container::validate::NO_STORAGE_QUOTA, ports::RootMount};
+
+use crate::quota;
 
 /// `true` whenever it cannot be ruled out: no overlay, a link on the way, a whole folder replaced.
 pub fn changes(mounts: &[RootMount], paths: &[Vec<PathBuf>]) -> bool {
@@ -11,6 +16,18 @@ pub fn changes(mounts: &[RootMount], paths: &[Vec<PathBuf>]) -> bool {
     let Some(upper) = option("upperdir=") else { return true };
     let lowers: Vec<&Path> = option("lowerdir=").unwrap_or_default().split(':').map(Path::new).collect();
     paths.iter().any(|names| changed(Path::new(upper), names) || lowers.iter().any(|lower| has_link(lower, names)))
+}
+
+/// Of the layer and of the folder in which overlayfs prepares what goes there.
+pub fn limit(mounts: &[RootMount], bytes: u64) -> Result<()> {
+    let refused = || Error::invalid(NO_STORAGE_QUOTA);
+    let [mount] = mounts else { return Err(refused()) };
+    let option = |key: &str| mount.options.iter().find_map(|option| option.strip_prefix(key)).map(Path::new);
+    let (Some(upper), Some(work)) = (option("upperdir="), option("workdir=")) else { return Err(refused()) };
+    quota::limit(&[upper, work], bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::Unsupported => refused(),
+        _ => Error::system(format!("cannot limit {}: {error}", upper.display())).with_source(error),
+    })
 }
 
 /// Anything of the upper layer on the way that is not a plain folder, or the file itself.
