@@ -5,6 +5,7 @@ mod containers;
 mod exec_files;
 mod facts;
 mod log_reading;
+mod plugins;
 mod quota;
 mod rootfs;
 mod shipping;

@@ -1,6 +1,7 @@
 //! Volumes of the driver `local`: `<data root>/volumes/<name>/_data`, with a copy of the record beside it.
 
 pub(crate) mod filling;
+mod foreign;
 mod mounting;
 mod part;
 mod usage;
@@ -20,8 +21,10 @@ use gantry_domain::{
     volume::VolumeRecord,
 };
 
-use crate::{blocking::blocking, quota};
+use crate::{blocking::blocking, plugins::Plugins, quota};
 
+/// Our own driver; every other one is a plugin.
+const LOCAL: &str = "local";
 const DATA: &str = "_data";
 pub(crate) const RECORD: &str = "record.json";
 const USERS: &str = "users";
@@ -31,11 +34,13 @@ pub struct LocalVolumes {
     root: PathBuf,
     /// Where parts of volumes are bound.
     parts: PathBuf,
+    plugins: Plugins,
 }
 
 impl LocalVolumes {
     pub fn new(data_root: &Path, exec_root: &Path) -> Self {
-        Self { root: data_root.join("volumes"), parts: exec_root.join("parts") }
+        let plugins = Plugins::default();
+        Self { root: data_root.join("volumes"), parts: exec_root.join("parts"), plugins }
     }
 
     /// The volume's own folder. Names are checked here once more: they become paths.
@@ -75,7 +80,8 @@ fn fill(root: &Path, folder: &Path, volume: &VolumeRecord, fresh: bool) -> io::R
     if !data.is_dir() {
         return Err(io::Error::other(format!("{} is not a directory", data.display())));
     }
-    let size = volume.options.as_ref().and_then(|options| ram_in_bytes(options.get("size")?).ok());
+    let own = volume.options.as_ref().filter(|_| volume.driver == LOCAL);
+    let size = own.and_then(|options| ram_in_bytes(options.get("size")?).ok());
     if let Some(bytes) = size.and_then(|size| u64::try_from(size).ok()).filter(|bytes| *bytes > 0 && fresh) {
         quota::limit(&[&data], bytes)?;
     }
@@ -150,54 +156,108 @@ fn failed(what: &str, name: &str, error: io::Error) -> Error {
 #[async_trait]
 impl Volumes for LocalVolumes {
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
-        let (folder, volume) = (self.folder(&volume.name)?, volume.clone());
-        blocking(move || {
-            create(&folder, &volume).map_err(|error| match error.kind() {
+        let plugin = self.plugin(&volume.driver).await;
+        let plugin = plugin.map_err(|error| error.context(format!("create {}", volume.name)))?;
+        let (folder, wanted) = (self.folder(&volume.name)?, volume.clone());
+        let made = blocking(move || {
+            create(&folder, &wanted).map_err(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Error::invalid("quota size requested but no quota support"),
-                _ => failed("create", &volume.name, error),
+                _ => failed("create", &wanted.name, error),
             })
         })
-        .await
+        .await?;
+        if let Some(plugin) = plugin
+            && let Err(error) = self.create_there(&plugin, volume).await
+        {
+            let folder = self.folder(&volume.name)?;
+            if made.fresh {
+                blocking(move || remove(&folder).map_err(|error| failed("remove", &folder.to_string_lossy(), error)))
+                    .await?;
+            }
+            return Err(error);
+        }
+        Ok(made)
     }
 
     async fn check_removable(&self, name: &str) -> Result<()> {
-        let (folder, name) = (self.folder(name)?, name.to_owned());
-        blocking(move || check_removable(&folder).map_err(|error| failed("remove", &name, error))).await
+        let (folder, same) = (self.folder(name)?, name.to_owned());
+        let at = folder.clone();
+        blocking(move || check_removable(&at).map_err(|error| failed("remove", &same, error))).await?;
+        // A plugin may refuse for reasons of its own: that is known when it was done alone.
+        match self.plugin_of(&folder).await? {
+            Some(plugin) => self.remove_there(&plugin, name).await,
+            None => Ok(()),
+        }
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
-        let (folder, name) = (self.folder(name)?, name.to_owned());
+        let folder = self.folder(name)?;
+        let told = match self.plugin_of(&folder).await {
+            // Mostly done by `check_removable`.
+            Ok(Some(plugin)) if plugin.volume_get(name).await.is_ok() => self.remove_there(&plugin, name).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            // It was decided that the volume goes: what the plugin keeps of it is the plugin's.
+            tracing::warn!(volume = name, %error, "a plugin was not told of a removal");
+        }
+        let name = name.to_owned();
         blocking(move || remove(&folder).map_err(|error| failed("remove", &name, error))).await
     }
 
     async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
-        let options = mounting::Options::of(volume)?;
-        let (folder, user, name) = (self.folder(&volume.name)?, user.clone(), volume.name.clone());
-        blocking(move || {
+        let plugin = self.plugin(&volume.driver).await?;
+        let options = match &plugin {
+            Some(plugin) => Some(mounting::Options::bind(&self.mount_there(plugin, volume, user).await?)),
+            None => mounting::Options::of(volume)?,
+        };
+        let (folder, id, name) = (self.folder(&volume.name)?, user.clone(), volume.name.clone());
+        let mounted = blocking(move || {
             let failed = |error| failed("mount", &name, error);
             let _turn = filling::turn(&folder).map_err(failed)?;
             if let Some(options) = options {
-                mounting::mount_for(&folder.join(DATA), &folder.join(USERS), &options, user.as_str())?;
+                mounting::mount_for(&folder.join(DATA), &folder.join(USERS), &options, id.as_str())?;
             }
             filling::undo_half(&folder).map_err(failed)
         })
-        .await
+        .await;
+        if let (Err(_), Some(plugin)) = (&mounted, plugin)
+            && let Err(error) = plugin.volume_unmount(&volume.name, user.as_str()).await
+        {
+            tracing::warn!(volume = volume.name, %error, "a plugin's volume is left mounted");
+        }
+        mounted
     }
 
     async fn unmount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {
-        if mounting::Options::of(volume)?.is_none() {
+        if volume.driver == LOCAL && mounting::Options::of(volume)?.is_none() {
             return Ok(());
         }
-        let (folder, user, name) = (self.folder(&volume.name)?, user.clone(), volume.name.clone());
-        blocking(move || {
+        let (folder, id, name) = (self.folder(&volume.name)?, user.clone(), volume.name.clone());
+        let used = blocking(move || {
+            let users = folder.join(USERS);
+            let used = users.join(id.as_str()).exists();
             let unmounted = match filling::turn(&folder) {
-                Ok(_turn) => mounting::unmount_for(&folder.join(DATA), &folder.join(USERS), user.as_str()),
+                Ok(_turn) => mounting::unmount_for(&folder.join(DATA), &users, id.as_str()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
             };
-            unmounted.map_err(|error| failed("unmount", &name, error))
+            unmounted.map(|()| used).map_err(|error| failed("unmount", &name, error))
         })
-        .await
+        .await?;
+        if volume.driver != LOCAL && used {
+            // The container has it no more, whatever the plugin says or whether it is there: nothing else hangs on it.
+            let told = match self.plugin(&volume.driver).await {
+                Ok(Some(plugin)) => plugin.volume_unmount(&volume.name, user.as_str()).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = told {
+                tracing::warn!(volume = volume.name, %error, "a plugin was not told of an unmount");
+            }
+        }
+        Ok(())
     }
 
     fn part_place(&self, user: &ContainerId, number: usize) -> PathBuf {
@@ -227,6 +287,10 @@ impl Volumes for LocalVolumes {
     }
 
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64> {
+        if volume.driver != LOCAL {
+            // As much of it as is here: the rest is the plugin's.
+            return Ok(0);
+        }
         let (data, name) = (self.folder(&volume.name)?.join(DATA), volume.name.clone());
         blocking(move || usage::of(&data).map_err(|error| failed("usage of", &name, error))).await
     }

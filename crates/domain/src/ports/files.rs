@@ -58,12 +58,14 @@ pub struct ResolvConf {
     pub content: String,
 }
 
-/// Volumes of the driver `local`: one folder each under the data root.
+/// Volumes: one folder each under the data root, which holds those of the driver `local` and is where those of a plugin
+/// are bound. `NotFound` where a plugin is not there, `System` with its words where it fails.
 #[async_trait]
 pub trait Volumes: Send + Sync {
     /// Makes the folder (durably) with a copy of the record beside it. May be repeated; undone whole on failure.
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume>;
-    /// Whether `remove` would go through now: it does not where something of another's is mounted in it.
+    /// Whether `remove` would go through now: it does not where something of another's is mounted in it. A plugin has
+    /// removed its part when this is `Ok`.
     async fn check_removable(&self, name: &str) -> Result<()>;
     /// Removes it with its content. Absent is `Ok`.
     async fn remove(&self, name: &str) -> Result<()>;

@@ -251,7 +251,7 @@ pub(crate) fn has_optioned(parts: &Parts, record: &ContainerRecord) -> bool {
     record.mounts.iter().any(|point| Part::of(point).is_some())
         || volumes_of(parts, record)
             .iter()
-            .any(|(volume, _)| volume.options.as_ref().is_some_and(|all| !all.is_empty()))
+            .any(|(volume, _)| volume.driver != "local" || volume.options.as_ref().is_some_and(|all| !all.is_empty()))
 }
 
 /// Mounts the volumes for a copy.

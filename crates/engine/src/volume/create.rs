@@ -45,17 +45,14 @@ pub(crate) async fn ensure(
     durable: Durable,
 ) -> Result<VolumeRecord> {
     check_name(&request.name)?;
-    let driver = if request.driver.is_empty() { "local".to_owned() } else { request.driver };
-    if driver != "local" {
-        return Err(Error::not_found(format!(
-            "create {}: error looking up volume plugin {driver}: plugin \"{driver}\" not found",
-            request.name
-        )));
+    // Without a word it is whatever driver has a volume of this name.
+    let asked = request.driver;
+    if matches!(asked.as_str(), "" | "local") {
+        check_options(request.options.as_ref())?;
     }
-    check_options(request.options.as_ref())?;
     parts.claims.lock().kept.refuse_volume(&request.name)?;
     let turn = parts.volume_turns.take(&request.name).await;
-    if let Some(found) = claim(parts, &request.name, &driver, user)? {
+    if let Some(found) = claim(parts, &request.name, &asked, user)? {
         return Ok(found);
     }
     // Of a removal that did not come to its end.
@@ -64,7 +61,7 @@ pub(crate) async fn ensure(
         schema: gantry_domain::container::record::SCHEMA,
         generation: 1,
         name: request.name,
-        driver,
+        driver: if asked.is_empty() { "local".to_owned() } else { asked },
         created: Timestamp::now(),
         mountpoint: String::new(),
         options: request.options,
@@ -98,7 +95,7 @@ pub(crate) async fn ensure(
 fn claim(parts: &Parts, name: &str, driver: &str, user: Option<&ContainerId>) -> Result<Option<VolumeRecord>> {
     let mut claims = parts.claims.lock();
     let Some(found) = claims.volumes.get(name).cloned() else { return Ok(None) };
-    if found.driver != driver {
+    if !driver.is_empty() && found.driver != driver {
         return Err(Error::conflict(format!(
             "create {name}: driver '{}' already has volume '{name}': volume name must be unique",
             found.driver

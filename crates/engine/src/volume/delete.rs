@@ -23,7 +23,7 @@ impl Engine {
     pub async fn volume_delete(&self, name: &str, force: bool) -> Result<()> {
         let (parts, name) = (self.parts.clone(), name.to_owned());
         detached(async move {
-            match remove(&parts, &name).await {
+            match remove_as_asked(&parts, &name, force).await {
                 Err(error) if force && error.is_not_found() => Ok(()),
                 other => other,
             }
@@ -32,8 +32,13 @@ impl Engine {
     }
 }
 
-/// With its turn held nobody takes the volume between the look at its users and the tombstone.
 pub(crate) async fn remove(parts: &Parts, name: &str) -> Result<()> {
+    remove_as_asked(parts, name, false).await
+}
+
+/// With its turn held nobody takes the volume between the look at its users and the tombstone. `force` removes it also
+/// where its plugin is not there to do its part.
+async fn remove_as_asked(parts: &Parts, name: &str, force: bool) -> Result<()> {
     let turn = parts.volume_turns.take(name).await;
     {
         let claims = parts.claims.lock();
@@ -48,7 +53,12 @@ pub(crate) async fn remove(parts: &Parts, name: &str) -> Result<()> {
         }
     }
     if parts.claims.lock().volumes.contains_key(name) {
-        parts.ports.volumes.check_removable(name).await?;
+        match parts.ports.volumes.check_removable(name).await {
+            Err(error) if force && error.is_not_found() => {
+                tracing::warn!(volume = name, %error, "removed without its plugin");
+            }
+            other => other?,
+        }
         parts.ports.store.commit(vec![Write::VolumeTombstone { name: name.to_owned() }]).await?;
         parts.claims.lock().volume_goes(name);
     }

@@ -40,6 +40,12 @@ impl Options {
         Ok(Some(Self { kind: get("type").into(), device: get("device").into(), flags, data }))
     }
 
+    /// What lies at `source`, with all that is mounted below it.
+    pub fn bind(source: &Path) -> Self {
+        let device = source.to_string_lossy().into_owned();
+        Self { kind: String::new(), device, flags: MountFlags::BIND | MountFlags::REC, data: Vec::new() }
+    }
+
     /// The kernel takes addresses only; `mount.nfs` and `mount.cifs` would look the name up.
     fn resolved(&self) -> io::Result<Vec<String>> {
         if !matches!(self.kind.as_str(), "nfs" | "nfs4" | "cifs") {

@@ -50,14 +50,14 @@ pub fn mount_points(config: &Config, host: &HostConfig) -> Result<Vec<MountPoint
     Ok(points)
 }
 
+/// With no driver it is that of the volume of this name, which may be there already.
 fn volume(name: &str, destination: String, driver: &str) -> MountPoint {
-    let driver = if driver.is_empty() { "local" } else { driver };
     MountPoint {
         kind: "volume".into(),
         name: name.into(),
         destination,
         driver: driver.into(),
-        mode: if driver == "local" { "z".into() } else { String::new() },
+        mode: if matches!(driver, "" | "local") { "z".into() } else { String::new() },
         rw: true,
         anonymous: name.is_empty(),
         ..MountPoint::default()

@@ -225,7 +225,7 @@ fn binds_in_each_of_their_forms() {
     assert_eq!((bind.rw, bind.propagation.as_str(), bind.mode.as_str()), (false, "rslave", "ro,rslave"));
     assert_eq!(point("/a:/b").propagation, "rprivate");
     let volume = point("data:/d:nocopy");
-    assert_eq!((volume.name.as_str(), volume.driver.as_str(), volume.mode.as_str()), ("data", "local", "nocopy"));
+    assert_eq!((volume.name.as_str(), volume.driver.as_str(), volume.mode.as_str()), ("data", "", "nocopy"));
     assert!(volume.no_copy && !volume.anonymous && volume.rw);
     assert_eq!(point("data:/d").mode, "z");
     let anonymous = point("/data");
