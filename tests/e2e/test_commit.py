@@ -120,7 +120,8 @@ def test_a_commit_pauses_the_container_unless_told_not_to(engine, changed):
     def told(*flags):
         since = time.time()
         engine.docker("commit", *flags, changed, "paused:test")
-        wait_until(lambda: time.time() > int(since) + 1.1, what="the next second")
+        done = time.time()
+        wait_until(lambda: time.time() > int(done) + 1.1, what="the next second")
         lines = engine.out("events", "--since", f"{since:.6f}", "--until", str(int(time.time())), "--format", "{{.Type}} {{.Action}}")
         return [line for line in lines.splitlines() if line.split()[0] in ("container", "image")]
 
