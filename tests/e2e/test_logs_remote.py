@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -232,3 +233,16 @@ def test_a_cache_that_is_not_wanted_is_not_read(engine):
     assert "configured logging driver does not support reading" in done.stderr
     engine.docker("rm", "blind")
     assert {"syslog", "journald", "gelf", "fluentd"} <= set(engine.api("GET", "/info")[1]["Plugins"]["Log"])
+
+
+def test_a_shipment_whose_log_is_gone_is_forgotten(fresh):
+    engine = fresh()
+    engine.docker("run", "-d", "--name", "lost", "--log-driver", "syslog", *options("syslog-address=tcp://127.0.0.1:9"),
+                  "busybox", "sh", "-c", "echo x; sleep 1000")  # fmt: skip
+    identity = engine.inspect("lost")["Id"]
+    for pid in processes(engine, "gantry-logship"):
+        kill_9(pid)
+    shutil.rmtree(engine.data / "containers" / identity / "local-logs")
+    engine.docker("kill", "lost")
+    wait_until(lambda: not list((engine.data / "logship" / "jobs").iterdir()), 10, "no shipment")
+    engine.docker("rm", "lost", timeout=5)

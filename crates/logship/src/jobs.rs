@@ -105,8 +105,14 @@ impl Jobs {
             Some(worker) if shipment.ended || worker.run != shipment.run => worker.finish(),
             Some(_) => {}
             None => {
-                if let Err(error) = self.start(id, shipment) {
-                    eprintln!("gantry-logship: {id}: {error}");
+                let ended = shipment.ended;
+                match self.start(id, shipment) {
+                    // The log went with its folder: there is nothing to deliver, now or later.
+                    Err(error) if ended && error.kind() == io::ErrorKind::NotFound => {
+                        let _ = fs::remove_file(self.folder.join(JOBS).join(id));
+                    }
+                    Err(error) => eprintln!("gantry-logship: {id}: {error}"),
+                    Ok(()) => {}
                 }
             }
         }

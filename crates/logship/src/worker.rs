@@ -55,6 +55,8 @@ impl Worker {
             let mut delivery = Delivery { cursor: Cursor::open(&shipment.cursor), shipment, driver: None, waited };
             if let Err(error) = delivery.run(End::Told(signal, counter)) {
                 eprintln!("gantry-logship: {id}: {error}");
+                // A log that cannot be read is tried again, and not without pause.
+                let _ = delivery.waited.recv_timeout(MOST_DELAY);
             }
             done();
         })?;

@@ -65,6 +65,8 @@ pub(crate) struct Handle {
 
 /// How long a job goes on that somebody in a hurry waits for.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// containerd writes it to its database.
+const COPY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Somebody ends the container by force (T53): as long as this lives, a job that can be cut off and does not end is,
 /// and steps that cannot be cut off get little time.
@@ -311,6 +313,32 @@ impl Owner {
     /// Makes the record durable.
     pub async fn save(&mut self) -> Result<()> {
         self.record.generation += 1;
+        self.parts.ports.store.commit(vec![Write::Container(Box::new(self.record.clone()))]).await
+    }
+
+    /// Writes the copy of the record that containerd keeps, after what no start repeats: should the store be damaged, a
+    /// name or a limit that was given is not lost with it.
+    pub async fn keep_copy(&self) {
+        let copy = bytes::Bytes::from(serde_json::to_vec(&self.record).expect("a record is plain data"));
+        let kept = self.parts.ports.runtime.update_container(&self.record.id, None, Some(copy));
+        if let Err(error) = self.handle.bounded(COPY_LIMIT, "copying the record", kept).await {
+            tracing::warn!(container = %self.record.id, %error, "the copy of its record is older than the record");
+        }
+    }
+
+    /// A copy is newer than what a damaged store still had. `status` is what it says of a container at rest.
+    pub async fn take_newer(&mut self, newer: ContainerRecord, status: Status) -> Result<()> {
+        if newer.generation <= self.record.generation {
+            return Ok(());
+        }
+        if newer.name != self.record.name {
+            let mut claims = self.parts.claims.lock();
+            claims.take_name(&newer.name, &newer.id)?;
+            claims.free_name(&self.record.name, &newer.id);
+        }
+        self.record = newer;
+        self.status = status;
+        self.publish();
         self.parts.ports.store.commit(vec![Write::Container(Box::new(self.record.clone()))]).await
     }
 

@@ -39,6 +39,7 @@ impl Owner {
         }
         self.parts.claims.lock().free_name(&old, &self.record.id);
         self.publish();
+        self.keep_copy().await;
         self.event("rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }

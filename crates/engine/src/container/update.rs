@@ -34,6 +34,7 @@ impl Owner {
             return Err(error);
         }
         self.publish();
+        self.keep_copy().await;
         self.event("update", &[]);
         Ok(warnings)
     }

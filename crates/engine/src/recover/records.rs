@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use gantry_domain::{
     container::{ContainerRecord, Status},
     ports::{Loaded, Write},
@@ -81,7 +81,18 @@ impl Engine {
             let known =
                 self.parts.containers.read().contains_key(&copy.id) || loaded.container_tombstones.contains(&copy.id);
             let record = copy.record.and_then(|bytes| serde_json::from_slice::<ContainerRecord>(&bytes).ok());
-            let Some(record) = record.filter(|record| !known && record.id == copy.id) else { continue };
+            let Some(record) = record.filter(|record| record.id == copy.id) else { continue };
+            let owner = self.parts.containers.read().get(&copy.id).cloned();
+            if let Some(owner) = owner {
+                let status = status_at_rest(&record);
+                if let Err(error) = owner.run(move |owner| owner.take_newer(record, status).boxed()).await {
+                    tracing::warn!(container = %copy.id, %error, "a newer copy of its record is not taken");
+                }
+                continue;
+            }
+            if known {
+                continue;
+            }
             if self.parts.ports.store.commit(vec![Write::Container(Box::new(record.clone()))]).await.is_ok() {
                 claim_container(&self.parts, &record);
                 self.adopt_record(record);

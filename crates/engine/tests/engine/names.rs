@@ -64,6 +64,11 @@ async fn a_rename_that_fails_leaves_the_old_name_in_the_record_and_in_the_resolv
         in_a_network,
         async |lab, _| lab.engine.container_rename("web", "shop").await,
         async |lab, id, call, result, _| {
+            if call == "runtime.update_container" {
+                // The copy for a damaged store: the rename is done, and durable.
+                assert!(result.is_ok() && known(lab, id) == names(["one: shop"]));
+                return;
+            }
             assert!(result.is_err(), "{call} failed unheard");
             assert_eq!(known(lab, id), names(["one: web"]), "after {call}");
             assert_eq!(lab.inspect("web").await.networks["one"].dns_names.as_ref().unwrap()[0], "web", "after {call}");

@@ -265,6 +265,24 @@ async fn a_running_container_whose_record_was_lost_keeps_its_name_and_address() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_a_damaged_store_has_lost_is_in_the_copy() {
+    let lab = Lab::new().await;
+    let id = lab.create("web", json!({})).await.unwrap();
+    let before = lab.fakes.world().records.containers[&id].clone();
+    lab.engine.container_rename("web", "shop").await.unwrap();
+    let fakes = killed(lab).await;
+    {
+        let mut world = fakes.world();
+        world.records.containers.insert(id.clone(), before);
+        world.records.damage.push("the end of the log is damaged".into());
+    }
+    let lab = Lab::on(fakes).await;
+    assert_eq!(lab.inspect("shop").await.snapshot.record.id, id);
+    assert_eq!(lab.fakes.world().records.containers[&id].name, "shop");
+    lab.create("web", json!({})).await.expect("the old name is free");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_is_missed_by_the_list_and_found_by_the_second_look_runs_on() {
     let lab = Lab::new().await;
     let id = lab.running("web", json!({})).await;
