@@ -30,9 +30,19 @@ const QUIET: Duration = Duration::from_secs(10);
 /// NFTA_TABLE_NAME, and NFTA_{CHAIN,RULE,SET,SET_ELEM_LIST,OBJ}_TABLE.
 const ATTRIBUTE_TABLE: u16 = 1;
 
+/// What the table holds whatever runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fixed {
+    /// In nft's language, whole; empty for no table.
+    pub text: String,
+    /// The text without `elements`; empty from a gantryd that does not tell.
+    pub frame: String,
+    pub elements: Vec<Element>,
+}
+
 pub struct Firewall {
     table: String,
-    text: String,
+    fixed: Fixed,
     /// By container.
     elements: BTreeMap<String, Vec<Element>>,
     socket: Socket,
@@ -47,7 +57,7 @@ impl Firewall {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             table: String::new(),
-            text: String::new(),
+            fixed: Fixed::default(),
             elements: BTreeMap::new(),
             socket: Socket::new(0)?,
             watch: Socket::new(GROUP_NFTABLES)?,
@@ -57,19 +67,33 @@ impl Firewall {
         })
     }
 
-    /// Replaces the static part, in one transaction with all elements. On failure the kernel keeps what it had.
-    pub fn set_rules(&mut self, table: String, text: String) -> io::Result<()> {
-        if self.repair_at.is_none() && (&self.table, &self.text) == (&table, &text) {
+    /// Replaces the fixed part: by its elements where no more has changed, else in one transaction with all elements.
+    /// On failure the kernel keeps what it had.
+    pub fn set_rules(&mut self, table: String, fixed: Fixed) -> io::Result<()> {
+        if self.repair_at.is_none() && (&self.table, &self.fixed) == (&table, &fixed) {
             return Ok(());
         }
-        let before = (std::mem::replace(&mut self.table, table), std::mem::replace(&mut self.text, text));
+        let before = (std::mem::replace(&mut self.table, table), std::mem::replace(&mut self.fixed, fixed));
+        if before.0 == self.table && self.exchange_fixed(&before.1) {
+            return Ok(());
+        }
         let written = self.write_all();
         if written.is_err() {
-            (self.table, self.text) = before;
+            (self.table, self.fixed) = before;
         } else if before.0 != self.table && !before.0.is_empty() {
             self.run_nft(&format!("add table inet {0}\ndelete table inet {0}\n", before.0))?;
         }
         written
+    }
+
+    /// Whether the elements that came and went were all there was to write, and are written.
+    fn exchange_fixed(&self, before: &Fixed) -> bool {
+        let same = self.repair_at.is_none() && !self.fixed.frame.is_empty() && self.fixed.frame == before.frame;
+        let without = |these: &[Element], those: &[Element]| -> Vec<Element> {
+            these.iter().filter(|element| !those.contains(element)).cloned().collect()
+        };
+        let (old, new) = (&before.elements, &self.fixed.elements);
+        same && elements::exchange(&self.socket, &self.table, &without(old, new), &without(new, old)).is_ok()
     }
 
     /// Puts a container's elements in, in place of those it had.
@@ -81,7 +105,7 @@ impl Firewall {
         if !elements.is_empty() {
             self.elements.insert(container.to_owned(), elements.clone());
         }
-        if self.text.is_empty() || (old.is_empty() && elements.is_empty()) {
+        if self.fixed.text.is_empty() || (old.is_empty() && elements.is_empty()) {
             return Ok(());
         }
         // What netlink refuses (the table is gone, an element differs from what we think) is written anew as a whole.
@@ -107,7 +131,7 @@ impl Firewall {
                 Err(_) => touched = true,
             }
         }
-        if touched && !self.text.is_empty() {
+        if touched && !self.fixed.text.is_empty() {
             let earliest = self.repaired.map_or_else(Instant::now, |at| at + REPAIR_EVERY);
             self.repair_at.get_or_insert((Instant::now() + SETTLE).max(earliest));
         }
@@ -152,8 +176,8 @@ impl Firewall {
 
     /// The whole table as one transaction: away with the old one, in with the new.
     fn script(&self) -> String {
-        let mut script = format!("add table inet {0}\ndelete table inet {0}\n{1}\n", self.table, self.text);
-        if self.text.is_empty() {
+        let mut script = format!("add table inet {0}\ndelete table inet {0}\n{1}\n", self.table, self.fixed.text);
+        if self.fixed.text.is_empty() {
             return script;
         }
         let mut sets: BTreeMap<&str, Vec<String>> = BTreeMap::new();

@@ -17,7 +17,7 @@ use rustix::net::sockopt::{self, Timeout};
 
 use crate::{
     conntrack,
-    firewall::Firewall,
+    firewall::{Firewall, Fixed},
     names::Names,
     poll::{Interest, Poll, Token},
     ports::Ports,
@@ -144,7 +144,9 @@ impl Server {
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> io::Result<Reply> {
         match request {
             Request::Hello { .. } => return Ok(Reply::Hello { version: net::VERSION }),
-            Request::Rules { table, text } => self.firewall.set_rules(table, text)?,
+            Request::Rules { table, text, frame, elements } => {
+                self.firewall.set_rules(table, Fixed { text, frame, elements })?;
+            }
             Request::Hold { container, ports } if ports.len() == fds.len() => self.ports.hold(container, ports, fds),
             Request::Lead { container, targets, elements } => {
                 self.ports.lead(&container, targets, &mut self.poll)?;

@@ -165,9 +165,7 @@ impl Inner {
     fn enforce(&self, rules: &mut Rules, next: Rules) -> Result<()> {
         if self.settings.iptables {
             let table = rules::table_name(&self.settings.engine);
-            let empty = next.bridges.is_empty();
-            let text = if empty { String::new() } else { next.text(&table, &self.settings.engine) };
-            let request = Request::Rules { table, text };
+            let request = next.request(table, &self.settings.engine);
             self.netd.ask_blocking(request, Vec::new(), Duration::from_secs(60)).map_err(|error| {
                 Error::system(format!("cannot apply the firewall's rules: {error}")).with_source(error)
             })?;

@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use gantry_domain::{engine_id::EngineId, network::options::GatewayMode};
-use gantry_wire::net::{Element, Field, IpProtocol, Port, Targets};
+use gantry_wire::net::{Element, Field, IpProtocol, Port, Request, Targets};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -56,56 +56,76 @@ pub fn table_name(engine: &EngineId) -> String {
 }
 
 impl Rules {
+    /// What netd is asked to put in force: nothing where there is no bridge.
+    pub fn request(&self, table: String, engine: &EngineId) -> Request {
+        if self.bridges.is_empty() {
+            return Request::Rules { table, text: String::new(), frame: String::new(), elements: Vec::new() };
+        }
+        let (text, frame) = (self.text(&table, engine), self.frame(&table, engine));
+        Request::Rules { table, text, frame, elements: self.elements() }
+    }
+
     /// The table in nft's language, without elements of containers.
     pub fn text(&self, table: &str, engine: &EngineId) -> String {
-        let sets = [self.bridge_sets(), self.subnet_sets(), PORT_SETS.to_owned()].concat();
+        self.write(table, engine, &self.elements())
+    }
+
+    /// The same without what comes and goes with bridges: where it is unchanged, `elements` tell all that changed.
+    pub fn frame(&self, table: &str, engine: &EngineId) -> String {
+        self.write(table, engine, &[])
+    }
+
+    fn write(&self, table: &str, engine: &EngineId, elements: &[Element]) -> String {
+        let sets: String = BRIDGE_SETS.iter().map(|(name, kind)| set(name, kind, elements)).collect();
         let guard = if self.guard_forwarding { GUARD } else { "" };
         let comment: String = engine.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let chains = CHAINS.replace("    GUARD\n", guard);
-        format!("table inet {table} {{\n  comment \"engine {comment}\"\n{sets}{chains}}}\n")
+        format!("table inet {table} {{\n  comment \"engine {comment}\"\n{sets}{PORT_SETS}{chains}}}\n")
     }
 
-    fn bridge_sets(&self) -> String {
-        let all = self.bridges.keys().map(|name| quoted(name));
-        let internal = self.bridges.iter().filter(|(_, bridge)| bridge.internal).map(|(name, _)| quoted(name));
-        let within = self.bridges.iter().filter(|(_, bridge)| bridge.icc);
-        let within = within.map(|(name, _)| format!("{0} . {0}", quoted(name)));
-        let trusted = self.bridges.iter().flat_map(|(name, bridge)| {
-            bridge.trusted.iter().map(move |from| format!("{} . {}", quoted(from), quoted(name)))
-        });
-        let in_mode = |wanted: GatewayMode, v6: bool| {
-            let bridges = self.bridges.iter().filter(move |(_, bridge)| bridge.mode(v6) == wanted);
-            bridges.map(|(name, _)| quoted(name))
-        };
-        [
-            set("bridges", "ifname", "", all),
-            set("internal", "ifname", "", internal),
-            set("within", "ifname . ifname", "", within),
-            set("trusted", "ifname . ifname", "", trusted),
-            set("unprotected4", "ifname", "", in_mode(GatewayMode::NatUnprotected, false)),
-            set("unprotected6", "ifname", "", in_mode(GatewayMode::NatUnprotected, true)),
-            set("routed4", "ifname", "", in_mode(GatewayMode::Routed, false)),
-            set("routed6", "ifname", "", in_mode(GatewayMode::Routed, true)),
-        ]
-        .concat()
+    /// What the bridges are in the table: elements of its sets, in order.
+    pub fn elements(&self) -> Vec<Element> {
+        let mut elements: Vec<Element> = self.bridges.iter().flat_map(|(name, bridge)| bridge.elements(name)).collect();
+        elements.sort();
+        elements.dedup();
+        elements
+    }
+}
+
+impl BridgeRules {
+    fn elements(&self, name: &str) -> Vec<Element> {
+        let bridge = || Field::Interface(name.to_owned());
+        let mut elements = vec![member("bridges", vec![bridge()])];
+        if self.internal {
+            elements.push(member("internal", vec![bridge()]));
+        }
+        if self.icc {
+            elements.push(member("within", vec![bridge(), bridge()]));
+        }
+        let trusted = self.trusted.iter().map(|from| vec![Field::Interface(from.clone()), bridge()]);
+        elements.extend(trusted.map(|pair| member("trusted", pair)));
+        for (v6, suffix) in [(false, '4'), (true, '6')] {
+            match self.mode(v6) {
+                GatewayMode::NatUnprotected => elements.push(member(&format!("unprotected{suffix}"), vec![bridge()])),
+                GatewayMode::Routed => elements.push(member(&format!("routed{suffix}"), vec![bridge()])),
+                GatewayMode::Nat | GatewayMode::Isolated => {}
+            }
+            elements.extend(self.outward(v6).map(|net| member(&format!("outward{suffix}"), vec![net])));
+        }
+        elements
     }
 
-    fn subnet_sets(&self) -> String {
-        let outward = |v6: bool| {
-            let translated = |mode| matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
-            let bridges = self
-                .bridges
-                .values()
-                .filter(move |bridge| bridge.masquerade && !bridge.internal && translated(bridge.mode(v6)));
-            let subnets = bridges.flat_map(|bridge| bridge.subnets.iter().map(IpNet::trunc));
-            subnets.filter(move |net| net.addr().is_ipv6() == v6).map(|net| net.to_string())
-        };
-        [
-            set("outward4", "ipv4_addr", "flags interval; ", outward(false)),
-            set("outward6", "ipv6_addr", "flags interval; ", outward(true)),
-        ]
-        .concat()
+    /// Subnets that leave under the host's address.
+    fn outward(&self, v6: bool) -> impl Iterator<Item = Field> {
+        let translated = matches!(self.mode(v6), GatewayMode::Nat | GatewayMode::NatUnprotected);
+        let leaves = self.masquerade && !self.internal && translated;
+        let subnets = self.subnets.iter().filter(move |net| leaves && net.addr().is_ipv6() == v6);
+        subnets.map(|net| Field::Net(net.network(), net.prefix_len()))
     }
+}
+
+fn member(set: &str, key: Vec<Field>) -> Element {
+    Element { set: set.to_owned(), key, data: Vec::new() }
 }
 
 /// What a container's published ports put into the table: nothing for loopback addresses, which the relay serves, nor
@@ -160,18 +180,29 @@ pub fn protocol(protocol: gantry_domain::network::Protocol) -> IpProtocol {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
-fn set(name: &str, kind: &str, flags: &str, elements: impl Iterator<Item = String>) -> String {
-    let elements: Vec<String> = elements.collect();
-    let mut text = format!("  set {name} {{ type {kind}; {flags}");
+fn set(name: &str, kind: &str, elements: &[Element]) -> String {
+    let elements: Vec<String> =
+        elements.iter().filter(|element| element.set == name).map(ToString::to_string).collect();
+    let mut text = format!("  set {name} {{ type {kind}; ");
     if !elements.is_empty() {
         let _ = write!(text, "elements = {{ {} }};", elements.join(", "));
     }
     text + "}\n"
 }
+
+/// Names and types of what bridges are elements of.
+const BRIDGE_SETS: [(&str, &str); 10] = [
+    ("bridges", "ifname"),
+    ("internal", "ifname"),
+    ("within", "ifname . ifname"),
+    ("trusted", "ifname . ifname"),
+    ("unprotected4", "ifname"),
+    ("unprotected6", "ifname"),
+    ("routed4", "ifname"),
+    ("routed6", "ifname"),
+    ("outward4", "ipv4_addr; flags interval"),
+    ("outward6", "ipv6_addr; flags interval"),
+];
 
 const PORT_SETS: &str = "\
   map anywhere4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -277,7 +308,17 @@ mod tests {
             ..BridgeRules::default()
         };
         let rules = Rules { bridges: BTreeMap::from([("br-1".into(), bridge)]), ..Rules::default() };
-        assert!(!rules.subnet_sets().contains("10.1.0.0"));
-        assert!(rules.bridge_sets().contains("set internal { type ifname; elements = { \"br-1\" };}"));
+        let text = rules.text("t", &EngineId("e".into()));
+        assert!(!text.contains("10.1.0.0"));
+        assert!(text.contains("set internal { type ifname; elements = { \"br-1\" };}"));
+    }
+
+    #[test]
+    fn the_frame_is_the_same_whatever_bridges_there_are() {
+        let bridge = BridgeRules { subnets: vec!["10.1.0.1/24".parse().unwrap()], ..BridgeRules::default() };
+        let rules = Rules { bridges: BTreeMap::from([("br-1".into(), bridge)]), ..Rules::default() };
+        let engine = EngineId("e".into());
+        assert_eq!(rules.frame("t", &engine), Rules::default().text("t", &engine));
+        assert_ne!(rules.text("t", &engine), rules.frame("t", &engine));
     }
 }

@@ -79,10 +79,16 @@ pub enum Request {
         version: u32,
     },
     /// The `inet` table's static part in nft's language, applied at once and atomically together with all elements,
-    /// and replayed when somebody removes it. An empty text removes the table.
+    /// and replayed when somebody removes it. An empty text removes the table. `elements` are those of the text that
+    /// come and go with networks, and `frame` is the text without them: as long as it stays the same, the elements
+    /// that came or went are all that is written. An older netd does not know of either and writes the text.
     Rules {
         table: String,
         text: String,
+        #[serde(default)]
+        frame: String,
+        #[serde(default)]
+        elements: Vec<Element>,
     },
     /// Reserved ports; their sockets come in the same order. Adds to what is held.
     Hold {

@@ -14,7 +14,10 @@ const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_FLAGS: u16 = 3;
 const NFTA_DATA_VALUE: u16 = 1;
+/// The element is where an interval ends, and not in it.
+const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 /// Takes `old` out and puts `new` in, in one transaction.
 pub fn exchange(socket: &Socket, table: &str, old: &[Element], new: &[Element]) -> Result<(), Errno> {
@@ -41,5 +44,11 @@ fn put(request: &mut Request, kind: u16, flags: u16, table: &str, element: &Elem
                 item.nest(NFTA_SET_ELEM_DATA, |data| data.attribute(NFTA_DATA_VALUE, &element.data_bytes()));
             }
         });
+        if let Some(end) = element.end_bytes() {
+            list.nest(NFTA_LIST_ELEM, |item| {
+                item.nest(NFTA_SET_ELEM_KEY, |key| key.attribute(NFTA_DATA_VALUE, &end));
+                item.attribute(NFTA_SET_ELEM_FLAGS, &NFT_SET_ELEM_INTERVAL_END.to_be_bytes());
+            });
+        }
     });
 }

@@ -9,7 +9,7 @@ pub type Sockets = Vec<Arc<OwnedFd>>;
 
 #[derive(Debug, Default)]
 pub struct Held {
-    rules: Option<(String, String)>,
+    rules: Option<Request>,
     containers: BTreeMap<String, HeldContainer>,
     kept: BTreeMap<String, Arc<OwnedFd>>,
     /// By container, with the datagram and the listening socket.
@@ -26,7 +26,7 @@ impl Held {
     /// Notes a request that netd has carried out.
     pub fn note(&mut self, request: &Request, sockets: &[Arc<OwnedFd>]) {
         match request {
-            Request::Rules { table, text } => self.rules = Some((table.clone(), text.clone())),
+            Request::Rules { .. } => self.rules = Some(request.clone()),
             Request::Hold { container, ports } => {
                 let held = &mut self.containers.entry(container.clone()).or_default().ports;
                 held.extend(ports.iter().copied().zip(sockets.iter().cloned()));
@@ -80,9 +80,7 @@ impl Held {
             }
         }
         // Last: one transaction then writes all elements.
-        if let Some((table, text)) = self.rules.clone() {
-            requests.push((Request::Rules { table, text }, Vec::new()));
-        }
+        requests.extend(self.rules.clone().map(|rules| (rules, Vec::new())));
         requests
     }
 

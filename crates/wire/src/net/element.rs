@@ -17,6 +17,8 @@ pub enum Field {
     Ip(IpAddr),
     Port(u16),
     Interface(String),
+    /// Address and length of a prefix: an interval, and the only field of its key.
+    Net(IpAddr, u8),
 }
 
 /// A key, and data where `set` is a map.
@@ -29,9 +31,25 @@ pub struct Element {
 }
 
 impl Element {
-    /// The key as the kernel wants it: each field in network order, padded to 32 bits.
+    /// The key as the kernel wants it, of an interval the first one: each field in network order, padded to 32 bits.
     pub fn key_bytes(&self) -> Vec<u8> {
         concatenate(&self.key)
+    }
+    /// The first key behind an interval, which ends it in the kernel; `None` where the key is no interval, or one that
+    /// goes on to the last address.
+    pub fn end_bytes(&self) -> Option<Vec<u8>> {
+        let [Field::Net(ip, prefix)] = self.key[..] else { return None };
+        let behind = match ip {
+            IpAddr::V4(ip) => {
+                let size = 1u32.checked_shl(32 - u32::from(prefix))?;
+                IpAddr::V4(u32::from(ip).checked_add(size)?.into())
+            }
+            IpAddr::V6(ip) => {
+                let size = 1u128.checked_shl(128 - u32::from(prefix))?;
+                IpAddr::V6(u128::from(ip).checked_add(size)?.into())
+            }
+        };
+        Some(concatenate(&[Field::Ip(behind)]))
     }
     /// The same for the data; empty for an element of a set.
     pub fn data_bytes(&self) -> Vec<u8> {
@@ -61,6 +79,7 @@ fn write_fields(f: &mut fmt::Formatter<'_>, fields: &[Field]) -> fmt::Result {
             Field::Ip(ip) => write!(f, "{ip}")?,
             Field::Port(port) => write!(f, "{port}")?,
             Field::Interface(name) => write!(f, "\"{name}\"")?,
+            Field::Net(ip, prefix) => write!(f, "{ip}/{prefix}")?,
         }
     }
     Ok(())
@@ -71,8 +90,8 @@ fn concatenate(fields: &[Field]) -> Vec<u8> {
     for field in fields {
         match field {
             Field::Protocol(protocol) => bytes.push(protocol.0),
-            Field::Ip(IpAddr::V4(ip)) => bytes.extend(ip.octets()),
-            Field::Ip(IpAddr::V6(ip)) => bytes.extend(ip.octets()),
+            Field::Ip(IpAddr::V4(ip)) | Field::Net(IpAddr::V4(ip), _) => bytes.extend(ip.octets()),
+            Field::Ip(IpAddr::V6(ip)) | Field::Net(IpAddr::V6(ip), _) => bytes.extend(ip.octets()),
             Field::Port(port) => bytes.extend(port.to_be_bytes()),
             Field::Interface(name) => {
                 let mut padded = [0; IFNAMSIZ];
@@ -112,6 +131,20 @@ mod tests {
         let element = Element { set: "own".into(), key, data: Vec::new() };
         assert_eq!(element.key_bytes(), *b"docker0\0\0\0\0\0\0\0\0\0\0\x50\0\0");
         assert_eq!(element.to_string(), "\"docker0\" . 80");
+    }
+
+    #[test]
+    fn a_prefix_is_an_interval_up_to_the_first_address_behind_it() {
+        let net = |ip: [u8; 4], prefix| {
+            let key = vec![Field::Net(ip.into(), prefix)];
+            Element { set: "outward4".into(), key, data: Vec::new() }
+        };
+        assert_eq!(net([10, 1, 0, 0], 24).key_bytes(), [10, 1, 0, 0]);
+        assert_eq!(net([10, 1, 0, 0], 24).end_bytes(), Some(vec![10, 1, 1, 0]));
+        assert_eq!(net([255, 255, 255, 0], 24).end_bytes(), None);
+        assert_eq!(net([0, 0, 0, 0], 0).end_bytes(), None);
+        assert_eq!(net([10, 1, 0, 0], 24).to_string(), "10.1.0.0/24");
+        assert_eq!(element().end_bytes(), None);
     }
 
     #[test]
