@@ -46,6 +46,8 @@ pub struct Settings {
     /// Inter-container communication on the default bridge.
     pub icc: bool,
     pub ip_forward: bool,
+    /// Forwarding that we switched on is for everybody: `--ip-forward-no-drop`.
+    pub ip_forward_no_drop: bool,
     pub ip_masq: bool,
     pub iptables: bool,
     pub userland_proxy: bool,
@@ -105,6 +107,7 @@ impl Default for Settings {
             ipv6: false,
             icc: true,
             ip_forward: true,
+            ip_forward_no_drop: false,
             ip_masq: true,
             iptables: true,
             userland_proxy: true,

@@ -149,8 +149,13 @@ impl Server {
             }
             Request::Hold { container, ports } if ports.len() == fds.len() => self.ports.hold(container, ports, fds),
             Request::Lead { container, targets, elements } => {
+                let before = self.ports.leading(&container);
                 self.ports.lead(&container, targets, &mut self.poll)?;
                 self.firewall.put(&container, elements)?;
+                if let Some((ports, old)) = before {
+                    // Best effort: without connection tracking in the kernel there is nothing to forget.
+                    let _ = conntrack::forget_flows(&ports, old.without(targets));
+                }
             }
             Request::Rest { container } => self.rest(&container)?,
             Request::Release { container } => {

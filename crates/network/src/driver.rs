@@ -13,6 +13,14 @@ mod parented;
 pub trait Driver: Send + Sync {
     /// What the firewall must know of it, checked before anything is made.
     fn rules(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<Option<BridgeRules>>;
+    /// The host's interface that the network hangs on, and may share with others of its kind.
+    fn parent(&self, _: &NetworkRecord) -> Option<String> {
+        None
+    }
+    /// Whether what is on the host already can be this network's. Nothing is changed.
+    fn check(&self, _: &NetworkRecord) -> Result<()> {
+        Ok(())
+    }
     /// Makes or repairs the network's own links.
     fn create(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<()>;
     /// Makes the container's interface, without addresses.

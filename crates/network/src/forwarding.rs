@@ -10,25 +10,33 @@ use crate::sysctl;
 const V4: &str = "net.ipv4.ip_forward";
 const V6: &str = "net.ipv6.conf.all.forwarding";
 
-/// Remembers until the next boot that forwarding was off before us.
+/// Remembers until the next boot of which family forwarding was off before us.
 #[derive(Debug, Clone)]
 pub struct Forwarding {
-    mark: PathBuf,
+    v4: PathBuf,
+    v6: PathBuf,
+}
+
+/// Of which families we made this host a router.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WasOff {
+    pub v4: bool,
+    pub v6: bool,
 }
 
 impl Forwarding {
     pub fn new(folder: &Path) -> Self {
-        Self { mark: folder.join("forwarding-was-off") }
+        Self { v4: folder.join("forwarding-was-off"), v6: folder.join("forwarding-v6-was-off") }
     }
 
-    pub fn was_off(&self) -> bool {
-        self.mark.exists()
+    pub fn was_off(&self) -> WasOff {
+        WasOff { v4: self.v4.exists(), v6: self.v6.exists() }
     }
 
     /// Switches it on where it is off. The guard against routing for others must be in force, so the mark comes first.
     pub fn switch_on(&self) -> io::Result<()> {
         if sysctl::read(V4)? == "0" {
-            self.note()?;
+            fs::write(&self.v4, "")?;
             sysctl::set(V4, "1")?;
         }
         Ok(())
@@ -39,7 +47,7 @@ impl Forwarding {
         if sysctl::read(V6)? != "0" {
             return Ok(());
         }
-        self.note()?;
+        fs::write(&self.v6, "")?;
         for entry in fs::read_dir("/proc/sys/net/ipv6/conf")?.filter_map(Result::ok) {
             let accept = entry.path().join("accept_ra");
             if fs::read_to_string(&accept).is_ok_and(|value| value.trim() == "1") {
@@ -52,9 +60,5 @@ impl Forwarding {
     /// Whether IPv4 is not forwarded.
     pub fn is_off() -> bool {
         sysctl::read(V4).is_ok_and(|value| value == "0")
-    }
-
-    fn note(&self) -> io::Result<()> {
-        fs::write(&self.mark, "")
     }
 }

@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     driver,
-    forwarding::Forwarding,
+    forwarding::{Forwarding, WasOff},
     leftovers::Leftovers,
     links,
     namespace::{self, Namespaces},
@@ -53,6 +53,8 @@ struct Inner {
     /// What the table in force says. Held while links and rules change, by blocking threads only.
     rules: Mutex<Rules>,
     reservations: Mutex<Reservations>,
+    /// The host's interface that each network without a bridge hangs on.
+    parents: Mutex<BTreeMap<NetworkId, String>>,
     /// Containers of which netd knows nothing, so that it need not be told of their end.
     portless: Mutex<HashSet<ContainerId>>,
     /// Containers for which netd has a resolver.
@@ -96,6 +98,11 @@ impl Inner {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let namespaces = Namespaces::open(settings.exec_root.join("netns"))?;
         let (netd, found) = Netd::open(settings.netd.clone(), folder.clone())?;
+        if !settings.iptables {
+            // What an earlier gantryd put in force is not to be kept in force.
+            let none = Rules::default().request(rules::table_name(&settings.engine), &settings.engine);
+            netd.ask_blocking(none, Vec::new(), Duration::from_secs(60))?;
+        }
         let mut reservations = Reservations::default();
         for (container, ports) in found.ports {
             if let Ok(id) = ContainerId::parse(&container) {
@@ -110,6 +117,7 @@ impl Inner {
             leftovers: Leftovers::new()?,
             rules: Mutex::new(rules.unwrap_or_default()),
             reservations: Mutex::new(reservations),
+            parents: Mutex::default(),
             portless: Mutex::default(),
             resolvers: Mutex::new(found.resolvers.iter().filter_map(|id| ContainerId::parse(id).ok()).collect()),
             folder,
@@ -119,11 +127,17 @@ impl Inner {
 
     fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
         let driver = driver::named(&network.driver)?;
+        // Before the first rule: they would be about somebody else's interface.
+        driver.check(network)?;
+        if let Some(parent) = driver.parent(network) {
+            self.parents.lock().insert(network.id.clone(), parent);
+        }
         if let Some(wanted) = driver.rules(network, &self.settings)? {
             let mut rules = self.rules.lock();
             self.switch_forwarding_on(&wanted)?;
             let mut next = rules.clone();
-            next.guard_forwarding = self.forwarding.was_off();
+            let guard = if self.settings.ip_forward_no_drop { WasOff::default() } else { self.forwarding.was_off() };
+            (next.guard_v4, next.guard_v6) = (guard.v4, guard.v6);
             next.bridges.retain(|_, bridge| bridge.network != wanted.network);
             next.bridges.insert(network.bridge.clone(), wanted);
             // The rules first: a bridge that is up is never without them.
@@ -144,6 +158,15 @@ impl Inner {
     }
 
     fn remove_network(&self, id: &NetworkId) -> Result<()> {
+        let heir = {
+            let mut parents = self.parents.lock();
+            let parent = parents.remove(id);
+            parents.iter().find(|(_, other)| Some(*other) == parent.as_ref()).map(|(heir, _)| heir.clone())
+        };
+        if let Some(heir) = heir {
+            // The interface that both hang on goes with the last of them.
+            return Ok(links::pass_on(id, &heir, &self.settings)?);
+        }
         let mut rules = self.rules.lock();
         let bridges = rules.bridges.iter().filter(|(_, bridge)| bridge.network == id.as_str());
         let known: Vec<String> = bridges.map(|(name, _)| name.clone()).collect();

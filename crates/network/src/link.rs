@@ -164,6 +164,14 @@ pub fn rename(index: u32, name: &str) -> Step {
     (RouteNetlinkMessage::SetLink(link), 0)
 }
 
+/// The same as `set_alias`, by index.
+pub fn set_alias_at(index: u32, alias: &str) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::IfAlias(alias.into()));
+    (RouteNetlinkMessage::SetLink(link), 0)
+}
+
 pub fn delete_index(index: u32) -> Step {
     let mut link = LinkMessage::default();
     link.header.index = index;

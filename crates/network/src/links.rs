@@ -42,6 +42,16 @@ pub fn remove(id: &NetworkId, known: &[String], settings: &NetworkSettings) -> i
     Ok(aside)
 }
 
+/// Marks the links of one network as another's.
+pub fn pass_on(from: &NetworkId, to: &NetworkId, settings: &NetworkSettings) -> io::Result<()> {
+    let host = Route::open()?;
+    for link in all(&host)?.iter().filter(|link| bridge::network_of(link, settings) == Some(from.as_str())) {
+        let alias = bridge::alias_for(settings, to);
+        gone_is_fine(host.execute(vec![link::set_alias_at(link.header.index, &alias)]))?;
+    }
+    Ok(())
+}
+
 /// `docker0`, unless somebody else's link has that name; then the first of `gantry0`, `gantry1` that nobody else has.
 pub fn default_bridge(settings: &NetworkSettings) -> io::Result<String> {
     let host = Route::open()?;

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Rules {
     /// We switched forwarding on: traffic between interfaces that are none of any engine's stays forbidden.
-    pub guard_forwarding: bool,
+    #[serde(alias = "guard_forwarding")]
+    pub guard_v4: bool,
+    pub guard_v6: bool,
     /// By the bridge's name.
     pub bridges: BTreeMap<String, BridgeRules>,
 }
@@ -77,9 +79,11 @@ impl Rules {
 
     fn write(&self, table: &str, engine: &EngineId, elements: &[Element]) -> String {
         let sets: String = BRIDGE_SETS.iter().map(|(name, kind)| set(name, kind, elements)).collect();
-        let guard = if self.guard_forwarding { GUARD } else { "" };
+        let families = [(self.guard_v4, "ipv4"), (self.guard_v6, "ipv6")];
+        let guard: String =
+            families.iter().filter(|(on, _)| *on).map(|(_, family)| GUARD.replace("FAMILY", family)).collect();
         let comment: String = engine.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        let chains = CHAINS.replace("    GUARD\n", guard);
+        let chains = CHAINS.replace("    GUARD\n", &guard);
         format!("table inet {table} {{\n  comment \"engine {comment}\"\n{sets}{PORT_SETS}{chains}}}\n")
     }
 
@@ -215,7 +219,7 @@ const PORT_SETS: &str = "\
 ";
 
 /// Every engine's bridges are bridges: they keep working, and decide for themselves.
-const GUARD: &str = "    meta iifkind != \"bridge\" meta oifkind != \"bridge\" drop\n";
+const GUARD: &str = "    meta nfproto FAMILY meta iifkind != \"bridge\" meta oifkind != \"bridge\" drop\n";
 
 /// What a container sends to a published port of its own bridge goes to the relay: where bridged packets pass these
 /// chains (br_netfilter) the bridge would have to send the translated one back through the port it came from.

@@ -15,6 +15,8 @@ pub struct NetworkSettings {
     pub iptables: bool,
     pub ip_masq: bool,
     pub ip_forward: bool,
+    /// Where we switched forwarding on, everybody's packets are forwarded.
+    pub ip_forward_no_drop: bool,
     /// Containers on the default bridge reach each other.
     pub icc: bool,
     /// MTU of the default bridge; 0 lets the kernel choose.
@@ -31,6 +33,7 @@ impl NetworkSettings {
             iptables: settings.iptables,
             ip_masq: settings.ip_masq,
             ip_forward: settings.ip_forward,
+            ip_forward_no_drop: settings.ip_forward_no_drop,
             icc: settings.icc,
             mtu: settings.mtu,
         }

@@ -64,6 +64,11 @@ pub struct Targets {
 }
 
 impl Targets {
+    /// Those that differ from the others'.
+    pub fn without(self, others: Self) -> Self {
+        Self { v4: self.v4.filter(|_| self.v4 != others.v4), v6: self.v6.filter(|_| self.v6 != others.v6) }
+    }
+
     /// The container's address for a client that came to `host_ip`: of the same family, else of the other one.
     pub fn reached_from(&self, host_ip: IpAddr) -> Option<IpAddr> {
         let (v4, v6) = (self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6));

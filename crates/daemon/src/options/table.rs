@@ -261,8 +261,8 @@ pub static ROWS: &[Row] = &[
         "ip-forward-no-drop",
         Bool(false),
         Restart,
-        TunesNothing("gantryd never sets the policy of another table"),
-        "Do not set the filter-FORWARD policy to DROP when enabling IP forwarding",
+        Works,
+        "Do not drop what others forward when enabling IP forwarding",
     ),
     row("ip-masq", Bool(true), Restart, Works, "Enable IP masquerading for the default bridge network"),
     row(

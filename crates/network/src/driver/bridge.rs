@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr};
 
 use gantry_domain::{
-    Error, Result,
+    Error, NetworkId, Result,
     network::{
         IpamConfig, NetworkRecord,
         options::{self, GatewayMode},
@@ -48,6 +48,16 @@ impl Driver for Bridge {
             v6: network.gateway_mode(true)?,
             trusted: network.trusted_interfaces()?.into_iter().map(str::to_owned).collect(),
         }))
+    }
+
+    fn check(&self, network: &NetworkRecord) -> Result<()> {
+        let name = &network.bridge;
+        match find(&Route::open()?, name)? {
+            Some(link) if !is_bridge(&link) => {
+                Err(Error::system(format!("cannot make bridge {name}: existing interface {name} is not a bridge")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn create(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<()> {
@@ -171,7 +181,11 @@ fn check_name(name: &str) -> Result<()> {
 
 /// The mark on links of ours: `gantry:`, the engine, and the network they belong to.
 pub fn alias(settings: &NetworkSettings, network: &NetworkRecord) -> String {
-    format!("gantry:{}:{}", settings.engine, network.id)
+    alias_for(settings, &network.id)
+}
+
+pub fn alias_for(settings: &NetworkSettings, network: &NetworkId) -> String {
+    format!("gantry:{}:{network}", settings.engine)
 }
 
 /// What follows the engine in a link's mark: the network's id, or nothing on a link that an older gantryd made. `None`

@@ -31,9 +31,13 @@ impl Driver for Parented {
         Ok(None)
     }
 
+    fn parent(&self, network: &NetworkRecord) -> Option<String> {
+        Some(self.parent_of(network))
+    }
+
     fn create(&self, network: &NetworkRecord, settings: &NetworkSettings) -> Result<()> {
         let host = Route::open()?;
-        let parent = self.parent(network);
+        let parent = self.parent_of(network);
         if bridge::find(&host, &parent)?.is_none() {
             match network.parent() {
                 Some(named) => make_vlan(&host, named)?,
@@ -46,7 +50,7 @@ impl Driver for Parented {
     }
 
     fn join(&self, join: &Join<'_>) -> io::Result<()> {
-        let parent = join.host.index_of(&self.parent(join.network))?;
+        let parent = join.host.index_of(&self.parent_of(join.network))?;
         let mac = endpoint::mac(&join.endpoint.mac);
         let mtu = join.network.mtu().map_err(io::Error::other)?.unwrap_or(0);
         let info = self.info(join.network);
@@ -60,7 +64,7 @@ impl Driver for Parented {
 }
 
 impl Parented {
-    fn parent(&self, network: &NetworkRecord) -> String {
+    fn parent_of(&self, network: &NetworkRecord) -> String {
         network.parent().map_or_else(|| format!("{}{}", self.dummy, network.id.short()), str::to_owned)
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use futures::future::join_all;
 use gantry_domain::{ContainerId, network::Protocol::Tcp, ports::Network as _};
 
-use crate::lab::{self, Lab, Namespace, publish, record, setup, sh, start, stop};
+use crate::lab::{self, Lab, publish, record, setup, sh, start, stop};
 
 #[test]
 fn a_sandbox_has_its_link_address_and_route() {
@@ -225,16 +225,35 @@ fn forwarding_that_we_switched_on_serves_containers_only() {
     lab::run("bridges::forwarding_that_we_switched_on_serves_containers_only", |lab| async move {
         let (network, _) = lab.with_bridge().await;
         assert_eq!(sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
-        let mut far = setup(&record("br-x", &[]), 2);
-        far.endpoints.clear();
-        let far: Namespace = start(&network, &mut far, &[]).await;
-        sh(&format!("ip link add wan1 type veth peer name eth0 netns {}", far.path()));
-        sh("ip link set wan1 up; ip address add 203.0.113.254/24 dev wan1");
-        far.sh("ip link set eth0 up; ip address add 203.0.113.1/24 dev eth0");
-        far.sh("ip route add default via 203.0.113.254");
+        let far = lab::far(&lab, &network).await;
         far.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "far");
-        lab.outside.sh("ip route add 203.0.113.0/24 via 192.0.2.1");
         assert!(lab.outside.ask_tcp("203.0.113.1:80").is_err());
+    });
+}
+
+#[test]
+fn a_host_that_routes_ipv4_goes_on_when_we_switch_ipv6_on() {
+    lab::run("bridges::a_host_that_routes_ipv4_goes_on_when_we_switch_ipv6_on", |lab| async move {
+        sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
+        let network = lab.open().await;
+        network.ensure_network(&record("br-dual", &["172.20.0.0/16", "fd00:20::/64"])).await.unwrap();
+        assert_eq!(sh("cat /proc/sys/net/ipv6/conf/all/forwarding"), "1\n");
+        let far = lab::far(&lab, &network).await;
+        far.serve_tcp(std::net::Ipv6Addr::UNSPECIFIED, 80, "far");
+        assert_eq!(lab.outside.ask_tcp("203.0.113.1:80").unwrap(), "far 192.0.2.100");
+        assert!(lab.outside.ask_tcp("[2001:db8:1::100]:80").is_err(), "IPv6 was not routed before us");
+    });
+}
+
+#[test]
+fn forwarding_is_for_everybody_where_the_administrator_says_so() {
+    lab::run("bridges::forwarding_is_for_everybody_where_the_administrator_says_so", |lab| async move {
+        let settings = gantry_network::NetworkSettings { ip_forward_no_drop: true, ..lab.settings() };
+        let network = gantry_network::KernelNetwork::open(settings).await.unwrap();
+        network.ensure_network(&record("docker0", &["172.17.0.0/16"])).await.unwrap();
+        let far = lab::far(&lab, &network).await;
+        far.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "far");
+        assert_eq!(lab.outside.ask_tcp("203.0.113.1:80").unwrap(), "far 192.0.2.100");
     });
 }
 

@@ -144,6 +144,65 @@ fn another_firewalls_drop_is_told() {
 }
 
 #[test]
+fn rules_of_an_earlier_gantryd_go_when_the_administrator_wants_none() {
+    lab::run("firewall::rules_of_an_earlier_gantryd_go_when_the_administrator_wants_none", |lab| async move {
+        let (network, _) = lab.with_bridge().await;
+        assert_ne!(sh("nft list ruleset"), "");
+        drop(network);
+        let settings = gantry_network::NetworkSettings { iptables: false, ..lab.settings() };
+        let network = gantry_network::KernelNetwork::open(settings).await.unwrap();
+        assert_eq!(sh("nft list ruleset"), "");
+        network.ensure_network(&record("docker0", &["172.17.0.0/16"])).await.unwrap();
+        sh("nft add table inet other; nft delete table inet other");
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert_eq!(sh("nft list ruleset"), "", "nobody puts them back");
+    });
+}
+
+#[test]
+fn an_interface_that_is_no_bridge_is_refused_before_a_rule_is_about_it() {
+    lab::run("firewall::an_interface_that_is_no_bridge_is_refused_before_a_rule_is_about_it", |lab| async move {
+        let (network, _) = lab.with_bridge().await;
+        let before = sh("nft list ruleset");
+        let error = network.ensure_network(&record("wan0", &["10.9.0.0/24"])).await.unwrap_err();
+        assert_eq!(error.message(), "cannot make bridge wan0: existing interface wan0 is not a bridge");
+        assert_eq!(sh("nft list ruleset"), before);
+    });
+}
+
+/// A network is elements in the table; the table itself is written once.
+#[test]
+fn networks_come_and_go_without_a_new_table() {
+    lab::run("firewall::networks_come_and_go_without_a_new_table", |lab| async move {
+        // Otherwise the first network with IPv6 brings a rule.
+        sh("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+        let (network, _) = lab.with_bridge().await;
+        let handle = || sh("nft -a list tables");
+        let (before, table) = (sh("nft list ruleset"), handle());
+        let subnets = [&["10.1.0.0/24"][..], &["10.1.1.0/24", "fd00:1::/64"], &["255.255.255.0/24"]];
+        let networks: Vec<_> =
+            subnets.iter().enumerate().map(|(n, subnets)| record(&format!("br-{n}"), subnets)).collect();
+        for one in &networks {
+            network.ensure_network(one).await.unwrap();
+        }
+        let rules = sh("nft list ruleset");
+        assert!(
+            rules.contains("10.1.0.0/24") && rules.contains("10.1.1.0/24") && rules.contains("fd00:1::/64"),
+            "{rules}"
+        );
+        assert!(rules.contains("\"br-0\"") && rules.contains("255.255.255.0/24"), "{rules}");
+        assert_eq!(handle(), table);
+        // What is written anew as a whole says the same.
+        sh("nft flush ruleset");
+        eventually("the rules are back", || sh("nft list ruleset") == rules);
+        for one in networks.iter().rev() {
+            network.remove_network(&one.id).await.unwrap();
+        }
+        assert_eq!(sh("nft list ruleset"), before);
+    });
+}
+
+#[test]
 fn without_iptables_there_are_no_rules_and_ports_are_relayed() {
     lab::run("firewall::without_iptables_there_are_no_rules_and_ports_are_relayed", |lab| async move {
         let settings = gantry_network::NetworkSettings { iptables: false, ..lab.settings() };

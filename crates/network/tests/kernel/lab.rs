@@ -193,6 +193,7 @@ impl Lab {
             iptables: true,
             ip_masq: true,
             ip_forward: true,
+            ip_forward_no_drop: false,
             icc: true,
             mtu: 0,
         }
@@ -278,6 +279,19 @@ pub fn publish(protocol: Protocol, host_ip: Option<&str>, host_port: u16, contai
 pub async fn start(network: &KernelNetwork, setup: &mut SandboxSetup, wanted: &[PortRequest]) -> Namespace {
     setup.ports = network.reserve_ports(&setup.id, wanted).await.unwrap();
     Namespace::at(&network.create_sandbox(setup).await.unwrap())
+}
+
+/// Another outside, 203.0.113.1 behind the host's 203.0.113.254, that the first one has a route to.
+pub async fn far(lab: &Lab, network: &KernelNetwork) -> Namespace {
+    let mut far = setup(&record("br-x", &[]), 2);
+    far.endpoints.clear();
+    let far = start(network, &mut far, &[]).await;
+    sh(&format!("ip link add wan1 type veth peer name eth0 netns {}", far.path()));
+    sh("ip link set wan1 up; ip address add 203.0.113.254/24 dev wan1; ip address add 2001:db8:1::1/64 dev wan1 nodad");
+    far.sh("ip link set eth0 up; ip address add 203.0.113.1/24 dev eth0; ip route add default via 203.0.113.254");
+    far.sh("echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip address add 2001:db8:1::100/64 dev eth0 nodad; ip -6 route add default via 2001:db8:1::1");
+    lab.outside.sh("ip route add 203.0.113.0/24 via 192.0.2.1; ip -6 route add 2001:db8:1::/64 via 2001:db8::1");
+    far
 }
 
 pub async fn stop(network: &KernelNetwork, id: &ContainerId) {

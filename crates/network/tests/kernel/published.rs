@@ -72,6 +72,35 @@ fn a_udp_client_that_goes_on_sending_is_not_led_to_a_container_that_went() {
 }
 
 #[test]
+fn a_udp_client_that_goes_on_sending_follows_the_container_to_another_network() {
+    lab::run(
+        "published::a_udp_client_that_goes_on_sending_follows_the_container_to_another_network",
+        |lab| async move {
+            let (network, bridge) = lab.with_bridge().await;
+            let other = record("br-other", &["172.18.0.0/16"]);
+            network.ensure_network(&other).await.unwrap();
+            let mut dns = setup(&bridge, 2);
+            let container = start(&network, &mut dns, &[publish(Udp, None, 5300, 53)]).await;
+            container.serve_udp(ANY, 53, "dns");
+            let client = lab.outside.run(|| {
+                let socket = std::net::UdpSocket::bind("192.0.2.100:4000").unwrap();
+                socket.set_read_timeout(Some(lab::PATIENCE)).unwrap();
+                socket.connect("192.0.2.1:5300").unwrap();
+                socket
+            });
+            let mut buffer = [0; 64];
+            client.send(b"?").unwrap();
+            client.recv(&mut buffer).unwrap();
+            dns.endpoints = vec![(other.clone(), lab::endpoint(&other, 2))];
+            network.update_sandbox(&dns).await.unwrap();
+            client.send(b"?").unwrap();
+            let length = client.recv(&mut buffer).unwrap();
+            assert!(buffer[..length].starts_with(b"dns"));
+        },
+    );
+}
+
+#[test]
 fn a_port_published_at_one_address_answers_only_there() {
     lab::run("published::a_port_published_at_one_address_answers_only_there", |lab| async move {
         let (network, bridge) = lab.with_bridge().await;
@@ -109,14 +138,7 @@ fn transit_traffic_to_a_published_port_passes() {
         let (network, bridge) = lab.with_bridge().await;
         let mut web = setup(&bridge, 2);
         start(&network, &mut web, &[publish(Tcp, None, 8080, 80)]).await.serve_tcp(ANY, 80, "web");
-        let mut far = setup(&bridge, 3);
-        far.endpoints.clear();
-        let far = start(&network, &mut far, &[]).await;
-        sh(&format!("ip link add wan1 type veth peer name eth0 netns {}", far.path()));
-        sh("ip link set wan1 up; ip address add 203.0.113.254/24 dev wan1");
-        far.sh("ip link set eth0 up; ip address add 203.0.113.1/24 dev eth0");
-        far.sh("ip route add default via 203.0.113.254");
-        lab.outside.sh("ip route add 203.0.113.0/24 via 192.0.2.1");
+        let far = lab::far(&lab, &network).await;
         far.serve_tcp(ANY, 8080, "far");
         assert_eq!(lab.outside.ask_tcp("203.0.113.1:8080").unwrap(), "far 192.0.2.100");
         assert_eq!(lab.outside.ask_tcp("192.0.2.1:8080").unwrap(), "web 192.0.2.100");
