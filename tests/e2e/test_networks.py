@@ -119,6 +119,11 @@ def test_a_stopped_container_joins_and_leaves_at_its_next_start(net):
     net.docker("network", "rm", "two")
     net.docker("network", "create", "two")
     assert "not found" in refused(net, "start", "it")
+    net.docker("network", "rm", "two")
+    net.docker("network", "disconnect", "two", "it")
+    assert net.inspect("it")["NetworkSettings"]["Networks"] == {}
+    net.docker("network", "connect", "bridge", "it")
+    net.docker("start", "it")
 
 
 def test_several_networks_and_the_priority_of_their_gateways(net):

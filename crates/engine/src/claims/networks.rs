@@ -95,6 +95,7 @@ impl Claims {
     /// Nothing of it is left, or it was never made.
     pub fn forget_network(&mut self, id: &NetworkId) {
         self.passing.remove(id);
+        self.going_networks.remove(id);
         self.networks.remove(id);
         self.endpoints.remove(id);
         self.addresses.remove(id);

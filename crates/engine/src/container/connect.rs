@@ -73,21 +73,17 @@ impl Owner {
         Ok(())
     }
 
-    /// A network that is not there is one that may come before the start.
     async fn connect_later(&mut self, typed: &str, mut asked: EndpointSettings) -> Result<()> {
         let name = {
             let claims = self.parts.claims.lock();
-            match claims.network(typed) {
-                Ok(network) => {
-                    check(&self.record, network, &asked, &claims)?;
-                    if self.record.networks.contains_key(&network.name) {
-                        return Ok(());
-                    }
-                    asked.network_id = network.id.to_string();
-                    network.name.clone()
-                }
-                Err(error) => return Err(error),
+            // dockerd notes any name here and fails the start; a name that is wrong is better told now.
+            let network = claims.network(typed)?;
+            check(&self.record, network, &asked, &claims)?;
+            if self.record.networks.contains_key(&network.name) {
+                return Ok(());
             }
+            asked.network_id = network.id.to_string();
+            network.name.clone()
         };
         let before = self.record.networks.insert(name.clone(), asked);
         if let Err(error) = self.save().await {

@@ -8,8 +8,8 @@ use crate::{Engine, parts::detached};
 
 impl Engine {
     /// Takes a container out of a network. A client's hang-up does not cut it short.
-    pub async fn network_disconnect(&self, network: &str, request: NetworkDisconnect) -> Result<()> {
-        let network = self.parts.claims.lock().network(network).cloned();
+    pub async fn network_disconnect(&self, typed: &str, request: NetworkDisconnect) -> Result<()> {
+        let network = self.parts.claims.lock().network(typed).cloned();
         let handle = match self.parts.container(&request.container) {
             Ok(handle) => handle,
             // Nothing of a container that is gone can be left in a network: endpoints are parts of its record.
@@ -22,15 +22,45 @@ impl Engine {
             }
             Err(error) => return Err(error),
         };
-        let network = network?;
-        detached(async move { handle.run(move |owner| async move { owner.disconnect(&network).await }.boxed()).await })
-            .await
+        let typed = typed.to_owned();
+        detached(async move {
+            handle.run(move |owner| async move { owner.disconnect(&typed, network, request.force).await }.boxed()).await
+        })
+        .await
     }
 }
 
 impl Owner {
-    async fn disconnect(&mut self, network: &NetworkRecord) -> Result<()> {
+    async fn disconnect(&mut self, typed: &str, network: Result<NetworkRecord>, force: bool) -> Result<()> {
         self.may_change_networks()?;
+        match network {
+            Ok(network) => self.disconnect_known(&network).await,
+            // A network that went while the container was not in it: only its entry is left.
+            Err(_) if force || !self.status.has_process() => self.forget_entry(typed).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn forget_entry(&mut self, typed: &str) -> Result<()> {
+        let mut entries = self.record.networks.iter();
+        let entry = entries.find(|(name, asked)| *name == typed || asked.network_id == typed);
+        let Some(name) = entry.map(|(name, _)| name.clone()) else { return Err(self.not_connected(typed)) };
+        let before = self.record.networks.clone();
+        self.record.networks.remove(&name);
+        if let Err(error) = self.save().await {
+            self.record.networks = before;
+            return Err(error);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn not_connected(&self, network: &str) -> Error {
+        let the = if self.status.has_process() { "" } else { "the " };
+        Error::system(format!("container {} is not connected to {the}network {network}", self.record.id))
+    }
+
+    async fn disconnect_known(&mut self, network: &NetworkRecord) -> Result<()> {
         if network.driver == "host" && self.record.host_config.network_mode == "host" {
             return Err(Error::invalid(
                 "container cannot be disconnected from host network or connected to host network",
@@ -44,13 +74,7 @@ impl Owner {
             });
             entry.map(|(name, _)| name.clone())
         };
-        let Some(name) = name else {
-            let the = if self.status.has_process() { "" } else { "the " };
-            return Err(Error::system(format!(
-                "container {} is not connected to {the}network {}",
-                self.record.id, network.name
-            )));
-        };
+        let Some(name) = name else { return Err(self.not_connected(&network.name)) };
         let before = self.record.clone();
         self.record.networks.remove(&name);
         let endpoint = self.record.run.as_mut().and_then(|run| run.endpoints.remove(&name));

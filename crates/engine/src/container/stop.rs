@@ -66,7 +66,9 @@ pub(crate) async fn stop(handle: &Arc<Handle>, signal: Option<u32>, timeout: Opt
             Err(_) => over.await.is_ok(),
         };
         if !obeyed && handle.snapshot().status.is_running() {
-            if hangs { give_up(handle).await? } else { kill_and_wait(handle).await? }
+            let ended = if hangs { give_up(handle).await } else { kill_and_wait(handle).await };
+            // One that ended by itself just before the kill is stopped all the same.
+            ended.or_else(|error| if handle.snapshot().status.is_running() { Err(error) } else { Ok(()) })?;
         }
     }
     let stopped = handle.run(|owner| owner.stopped().boxed());

@@ -185,6 +185,9 @@ async fn undo(parts: &Parts, network: &NetworkRecord) {
     };
     match undone.await {
         Ok(()) => parts.claims.lock().forget_network(id),
-        Err(error) => tracing::warn!(network = %id, %error, "half a network is left for the next start"),
+        Err(error) => {
+            tracing::warn!(network = %id, %error, "half a network is left for the sweep");
+            parts.claims.lock().going_networks.insert(id.clone());
+        }
     }
 }

@@ -40,10 +40,8 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
     }
     // Decided: name and pools are free when nothing is left on the host, now or after the next start.
     if let Err(error) = parts.ports.network.remove_network(id).await {
-        parts.warn(format!(
-            "WARNING: network {} is removed, but what it had on the host is left: {error}",
-            network.name
-        ));
+        tracing::warn!(network = %id, %error, "a removal is not through yet");
+        parts.claims.lock().going_networks.insert(id.clone());
         return Err(error.context("error while removing network"));
     }
     parts.claims.lock().forget_network(id);

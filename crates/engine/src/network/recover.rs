@@ -1,18 +1,24 @@
 //! Networks at the start: what was decided is finished, what was cut off is undone, what is on record is made again.
 
+use std::time::Duration;
+
 use gantry_domain::{
     NetworkId, Result,
     network::NetworkRecord,
     ports::{Loaded, Write},
 };
 
-use crate::parts::Parts;
+use crate::parts::{Parts, within};
+
+/// A bridge on a busy machine takes its time.
+const REMOVAL: Duration = Duration::from_secs(60);
 
 /// Removals that were decided, and links that nobody has a record of.
 pub(crate) async fn finish_removals(parts: &Parts, loaded: &Loaded) {
     for id in &loaded.network_tombstones {
         if let Err(error) = take_away(parts, id).await {
-            tracing::warn!(network = %id, %error, "a removal is left for the next start");
+            tracing::warn!(network = %id, %error, "a removal is left for the sweep");
+            parts.claims.lock().going_networks.insert(id.clone());
         }
     }
     // A log that was lost or damaged says nothing on what there was.
@@ -26,6 +32,21 @@ pub(crate) async fn finish_removals(parts: &Parts, loaded: &Loaded) {
         match parts.ports.network.remove_network(&id).await {
             Ok(()) => tracing::warn!(network = %id, "a network that was cut off in the making is removed"),
             Err(error) => tracing::warn!(network = %id, %error, "half a network is left for the next start"),
+        }
+    }
+}
+
+/// Goes on with the removals that failed on their way; their names and pools are free when they are through.
+pub(crate) async fn go_on(parts: &Parts) {
+    let going: Vec<NetworkId> = parts.claims.lock().going_networks.iter().cloned().collect();
+    for id in going {
+        let gone = async {
+            parts.ports.store.commit(vec![Write::NetworkTombstone { id: id.clone() }]).await?;
+            take_away(parts, &id).await
+        };
+        match within(REMOVAL, "removing a network", gone).await {
+            Ok(()) => parts.claims.lock().forget_network(&id),
+            Err(error) => tracing::debug!(network = %id, %error, "a removal is left for the next pass"),
         }
     }
 }

@@ -253,6 +253,44 @@ async fn a_removal_of_a_network_that_fails_is_finished_by_the_next_gantryd() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_of_a_network_that_fails_is_finished_by_the_sweep() {
+    each_call_fails(
+        async |lab| lab.network("one").await.unwrap(),
+        async |lab, _| lab.engine.network_delete("one").await,
+        async |lab, id, call, result, before| {
+            lab.settle().await;
+            if result.is_err() && of_networks(lab.fakes.held()) == of_networks(before) {
+                lab.engine.network_delete("one").await.unwrap();
+            }
+            sweep(lab).await;
+            let mut left = of_networks(lab.fakes.held());
+            // A tombstone that is found again has nothing left to do.
+            left.retain(|line| line.contains(id.as_str()) && !line.starts_with("network-tombstone"));
+            assert!(left.is_empty(), "{call}: {left:?}");
+            lab.network("one").await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_container_is_taken_out_of_a_network_that_is_gone() {
+    let lab = Lab::new().await;
+    lab.network("one").await.unwrap();
+    lab.running("web", json!({})).await;
+    lab.connect("one", "web").await.unwrap();
+    lab.engine.container_stop("web", None, Some(0)).await.unwrap();
+    lab.settle().await;
+    lab.engine.network_delete("one").await.unwrap();
+    assert!(lab.engine.container_start("web").await.is_err());
+    lab.disconnect("one", "web").await.unwrap();
+    assert!(!lab.inspect("web").await.networks.contains_key("one"));
+    lab.engine.container_start("web").await.unwrap();
+    let error = lab.disconnect("one", "web").await.unwrap_err();
+    assert!(error.is_not_found(), "it runs: {error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_fails_leaves_the_container_as_it_was() {
     let calls = each_call_fails(
         async |lab| {
