@@ -78,10 +78,14 @@ async fn apply(parts: &Parts, bridge: &mut NetworkRecord, wanted: &DefaultBridge
         ("com.docker.network.driver.mtu".into(), if settings.mtu == 0 { 1500 } else { settings.mtu }.to_string()),
     ]);
     let kept = bridge.ipam.config.as_deref().and_then(|pools| pools.first()).map(|pool| pool.subnet.clone());
-    let (subnet, gateway) = match (wanted.address, kept.and_then(|text| text.parse::<ipnet::Ipv4Net>().ok())) {
-        (Some(address), _) => (address.trunc(), address.addr()),
-        (None, Some(subnet)) => (subnet, first_host(subnet)),
-        (None, None) => {
+    let kept = kept.and_then(|text| text.parse::<ipnet::Ipv4Net>().ok());
+    let (subnet, gateway) = match (wanted.address, kept, wanted.range) {
+        (Some(address), _, _) => (address.trunc(), address.addr()),
+        (None, Some(subnet), None) => (subnet, first_host(subnet)),
+        (None, Some(subnet), Some(range)) if subnet.contains(&range) => (subnet, first_host(subnet)),
+        // A range alone is the whole network.
+        (None, _, Some(range)) => (range, first_host(range)),
+        (None, None, None) => {
             let mut taken = parts.ports.network.host_routes().await?;
             taken.extend(parts.claims.lock().subnets());
             let subnet = ipam::next_pool(&wanted.pools, &taken)?;

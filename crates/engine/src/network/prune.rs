@@ -14,6 +14,7 @@ impl Engine {
         let mut pruned = Vec::new();
         for network in networks {
             let chosen = !network.predefined
+                && !network.config_only
                 && until.is_none_or(|until| network.created < until)
                 && crate::image::prune_labels_match(filters, &network.labels)
                 && !self.parts.claims.lock().is_joined(&network.id);

@@ -1,9 +1,26 @@
 //! `GET /system/df`: what images, containers and volumes hold on the disk.
 
-use gantry_domain::Result;
+use std::time::Duration;
+
+use gantry_domain::{Result, volume::VolumeRecord};
 
 use super::{DiskUsage, DiskUsageKinds, VolumeUsage};
-use crate::{Engine, container::ContainerList, image::ImageList, parts::readable};
+use crate::{
+    Engine,
+    container::ContainerList,
+    image::ImageList,
+    parts::{readable, within},
+};
+
+/// For one volume of millions of files.
+const COUNTING: Duration = Duration::from_secs(300);
+
+/// What is mounted from elsewhere, or is a plugin's, holds nothing on this disk; and a server that is away would not
+/// answer.
+fn is_ours(volume: &VolumeRecord) -> bool {
+    let mounted = volume.options.iter().flatten().any(|(key, value)| key != "size" && !value.is_empty());
+    volume.driver == "local" && !mounted
+}
 
 impl Engine {
     pub async fn system_df(&self, kinds: DiskUsageKinds) -> Result<DiskUsage> {
@@ -25,11 +42,12 @@ impl Engine {
     async fn volume_usage(&self) -> Result<Vec<VolumeUsage>> {
         let volumes: Vec<_> = {
             let claims = self.parts.claims.lock();
-            claims.volumes.values().map(|volume| (volume.clone(), claims.volume_users(&volume.name).len())).collect()
+            let ours = claims.volumes.values().filter(|volume| is_ours(volume));
+            ours.map(|volume| (volume.clone(), claims.volume_users(&volume.name).len())).collect()
         };
         let mut usage = Vec::with_capacity(volumes.len());
         for (volume, references) in volumes {
-            let size = self.parts.ports.volumes.usage(&volume).await;
+            let size = within(COUNTING, "counting a volume", self.parts.ports.volumes.usage(&volume)).await;
             let Some(size) = readable("volume", &volume.name, size)? else { continue };
             usage.push(VolumeUsage { volume, size: size as i64, references: references as i64 });
         }

@@ -47,13 +47,13 @@ pub(crate) async fn ensure(
     check_name(&request.name)?;
     // Without a word it is whatever driver has a volume of this name.
     let asked = request.driver;
-    if matches!(asked.as_str(), "" | "local") {
-        check_options(request.options.as_ref())?;
-    }
     parts.claims.lock().kept.refuse_volume(&request.name)?;
     let turn = parts.volume_turns.take(&request.name).await;
     if let Some(found) = claim(parts, &request.name, &asked, user)? {
         return Ok(found);
+    }
+    if matches!(asked.as_str(), "" | "local") {
+        check_options(request.options.as_ref()).map_err(|error| error.context(format!("create {}", request.name)))?;
     }
     // Of a removal that did not come to its end.
     super::delete::take_away(parts, &request.name, &turn).await?;

@@ -3,120 +3,19 @@
 //! Users are files in a folder. They hold as long as the mount does: where nothing is mounted (a reboot), they are void.
 
 use std::{
-    ffi::CString,
     fs, io,
-    net::{IpAddr, ToSocketAddrs},
     path::{Path, PathBuf},
 };
 
-use gantry_domain::{Error, Result, volume::VolumeRecord};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use gantry_domain::Result;
+use rustix::mount::{UnmountFlags, unmount};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    kind: String,
-    device: String,
-    flags: MountFlags,
-    /// What the file system itself reads.
-    data: Vec<String>,
-}
-
-impl Options {
-    /// `None` for a plain volume.
-    pub fn of(volume: &VolumeRecord) -> Result<Option<Self>> {
-        let Some(options) = volume.options.as_ref().filter(|options| !options.is_empty()) else { return Ok(None) };
-        let get = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
-        if get("type").is_empty() && get("device").is_empty() {
-            return Ok(None);
-        }
-        let (mut flags, mut data) = (MountFlags::empty(), Vec::new());
-        for option in get("o").split(',').filter(|option| !option.is_empty()) {
-            match flag(option) {
-                Some((flag, true)) => flags |= flag,
-                Some((flag, false)) => flags &= !flag,
-                None => data.push(option.to_owned()),
-            }
-        }
-        Ok(Some(Self { kind: get("type").into(), device: get("device").into(), flags, data }))
-    }
-
-    /// What lies at `source`, with all that is mounted below it.
-    pub fn bind(source: &Path) -> Self {
-        let device = source.to_string_lossy().into_owned();
-        Self { kind: String::new(), device, flags: MountFlags::BIND | MountFlags::REC, data: Vec::new() }
-    }
-
-    /// The kernel takes addresses only; `mount.nfs` and `mount.cifs` would look the name up.
-    fn resolved(&self) -> io::Result<Vec<String>> {
-        if !matches!(self.kind.as_str(), "nfs" | "nfs4" | "cifs") {
-            return Ok(self.data.clone());
-        }
-        self.data
-            .iter()
-            .map(|option| match option.strip_prefix("addr=") {
-                Some(host) if host.parse::<IpAddr>().is_err() => {
-                    let first = (host, 0).to_socket_addrs()?.next();
-                    let address = first.ok_or_else(|| io::Error::other(format!("no address of {host}")))?;
-                    Ok(format!("addr={}", address.ip()))
-                }
-                _ => Ok(option.clone()),
-            })
-            .collect()
-    }
-
-    fn mount_at(&self, target: &Path) -> io::Result<()> {
-        let data = CString::new(self.resolved()?.join(","))?;
-        let kind = if self.kind.is_empty() { "none" } else { &self.kind };
-        mount(self.device.as_str(), target, kind, self.flags, Some(data.as_c_str()))?;
-        let restricting = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        if self.flags.contains(MountFlags::BIND) && self.flags.intersects(restricting) {
-            // A bind takes its other flags in a second step only.
-            let flags = MountFlags::BIND | self.flags & !MountFlags::REC;
-            if let Err(error) = rustix::mount::mount_remount(target, flags, c"") {
-                let _ = unmount(target, UnmountFlags::DETACH);
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
-}
-
-fn flag(option: &str) -> Option<(MountFlags, bool)> {
-    Some(match option {
-        "ro" => (MountFlags::RDONLY, true),
-        "rw" => (MountFlags::RDONLY, false),
-        "bind" => (MountFlags::BIND, true),
-        "rbind" => (MountFlags::BIND | MountFlags::REC, true),
-        "nosuid" => (MountFlags::NOSUID, true),
-        "suid" => (MountFlags::NOSUID, false),
-        "nodev" => (MountFlags::NODEV, true),
-        "dev" => (MountFlags::NODEV, false),
-        "noexec" => (MountFlags::NOEXEC, true),
-        "exec" => (MountFlags::NOEXEC, false),
-        "noatime" => (MountFlags::NOATIME, true),
-        "atime" => (MountFlags::NOATIME, false),
-        "nodiratime" => (MountFlags::NODIRATIME, true),
-        "diratime" => (MountFlags::NODIRATIME, false),
-        "relatime" => (MountFlags::RELATIME, true),
-        "strictatime" => (MountFlags::STRICTATIME, true),
-        "sync" => (MountFlags::SYNCHRONOUS, true),
-        "async" => (MountFlags::SYNCHRONOUS, false),
-        "dirsync" => (MountFlags::DIRSYNC, true),
-        "defaults" => (MountFlags::empty(), true),
-        _ => return None,
-    })
-}
+mod options;
+pub use options::Options;
 
 /// Mounts where nothing is mounted yet, and notes the user. May be repeated.
 pub fn mount_for(target: &Path, users: &Path, options: &Options, user: &str) -> Result<()> {
-    let failed = |error: io::Error| {
-        let (data, device) = (options.data.join(","), &options.device);
-        Error::system(format!(
-            "error while mounting volume '{at}': failed to mount local volume: mount {device}:{at}, data: {data}: {error}",
-            at = target.display(),
-        ))
-        .with_source(error)
-    };
+    let failed = |error: io::Error| options.failed(target, error);
     let mounted = is_mounted(target).map_err(failed)?;
     if !mounted {
         remove_users(users).map_err(failed)?;
