@@ -84,6 +84,8 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
         interface: network.default_bridge().await.context("the default bridge")?,
         address: config.bridge.address,
         range: config.bridge.range,
+        address_v6: config.bridge.address_v6,
+        range_v6: config.bridge.range_v6,
         pools: config.bridge.pools.clone(),
     };
     let (engine, recovery) = Engine::open(Start { id, ports, settings, bridge }).await.context("the records")?;

@@ -45,6 +45,8 @@ pub struct Settings {
     pub ipv6: bool,
     /// Inter-container communication on the default bridge.
     pub icc: bool,
+    /// `--default-network-opt`: by driver, options of networks that do not name them.
+    pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
     pub ip_forward: bool,
     /// Forwarding that we switched on is for everybody: `--ip-forward-no-drop`.
     pub ip_forward_no_drop: bool,
@@ -106,6 +108,7 @@ impl Default for Settings {
             default_ip: None,
             ipv6: false,
             icc: true,
+            default_network_opts: BTreeMap::new(),
             ip_forward: true,
             ip_forward_no_drop: false,
             ip_masq: true,

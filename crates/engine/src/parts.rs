@@ -68,7 +68,7 @@ pub(crate) struct Parts {
     pub warnings: Mutex<Vec<String>>,
     pub boot_id: String,
     /// Where networks without a subnet of their own take one from; empty: Docker's.
-    pub pools: Vec<(ipnet::Ipv4Net, u8)>,
+    pub pools: Vec<gantry_domain::network::ipam::Pool>,
 }
 
 impl Engine {
@@ -93,7 +93,7 @@ impl Parts {
         id: EngineId,
         ports: Ports,
         settings: Settings,
-        pools: Vec<(ipnet::Ipv4Net, u8)>,
+        pools: Vec<gantry_domain::network::ipam::Pool>,
         events: EventBus,
     ) -> Self {
         let boot_id = ports.host.boot_id();

@@ -25,6 +25,9 @@ pub type Mac = [u8; 6];
 /// The loopback interface's index in every namespace.
 pub const LOOPBACK: u32 = 1;
 
+/// IPV6_MIN_MTU.
+const MIN_MTU_V6: u32 = 1280;
+
 /// One pair of interfaces, one end of it in another namespace.
 pub struct Veth<'a> {
     pub name: &'a str,
@@ -60,16 +63,19 @@ pub fn create_veth(veth: &Veth<'_>, isolated: bool) -> Vec<Step> {
     set_flag(&mut up, LinkFlags::Up);
     vec![
         (RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL),
-        (RouteNetlinkMessage::NewLink(port_settings(veth.name, isolated)), 0),
+        (RouteNetlinkMessage::NewLink(port_settings(veth, isolated)), 0),
         (RouteNetlinkMessage::SetLink(up), 0),
     ]
 }
 
 /// Ports that are isolated reach the bridge, and each other not.
-fn port_settings(name: &str, isolated: bool) -> LinkMessage {
-    let mut link = by_name(name);
-    let v6 = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![v6])]));
+fn port_settings(veth: &Veth<'_>, isolated: bool) -> LinkMessage {
+    let mut link = by_name(veth.name);
+    // With a smaller MTU the kernel has no IPv6 on a link, and nothing to set.
+    if veth.mtu == 0 || veth.mtu >= MIN_MTU_V6 {
+        let v6 = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![v6])]));
+    }
     if isolated {
         link.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),

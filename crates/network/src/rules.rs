@@ -9,7 +9,7 @@
 //! postrouting                       out of our subnets: the host's address
 //! ```
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
 use gantry_domain::{engine_id::EngineId, network::options::GatewayMode};
 use gantry_wire::net::{Element, Field, IpProtocol, Port, Request, Targets};
@@ -38,6 +38,8 @@ pub struct BridgeRules {
     /// Containers of this bridge reach each other.
     pub icc: bool,
     pub masquerade: bool,
+    /// Addresses of the host under which its containers go out, at most one of a family; else the interface's own.
+    pub sources: Vec<IpAddr>,
     /// How what is outside reaches its containers.
     pub v4: GatewayMode,
     pub v6: GatewayMode,
@@ -114,7 +116,13 @@ impl BridgeRules {
                 GatewayMode::Routed => elements.push(member(&format!("routed{suffix}"), vec![bridge()])),
                 GatewayMode::Nat | GatewayMode::Isolated => {}
             }
-            elements.extend(self.outward(v6).map(|net| member(&format!("outward{suffix}"), vec![net])));
+            let source = self.sources.iter().find(|source| source.is_ipv6() == v6);
+            elements.extend(self.outward(v6).map(|net| match source {
+                None => member(&format!("outward{suffix}"), vec![net]),
+                Some(source) => {
+                    Element { data: vec![Field::Ip(*source)], ..member(&format!("source{suffix}"), vec![net]) }
+                }
+            }));
         }
         elements
     }
@@ -187,7 +195,8 @@ pub fn protocol(protocol: gantry_domain::network::Protocol) -> IpProtocol {
 fn set(name: &str, kind: &str, elements: &[Element]) -> String {
     let elements: Vec<String> =
         elements.iter().filter(|element| element.set == name).map(ToString::to_string).collect();
-    let mut text = format!("  set {name} {{ type {kind}; ");
+    let sort = if kind.contains(" : ") { "map" } else { "set" };
+    let mut text = format!("  {sort} {name} {{ type {kind}; ");
     if !elements.is_empty() {
         let _ = write!(text, "elements = {{ {} }};", elements.join(", "));
     }
@@ -195,7 +204,7 @@ fn set(name: &str, kind: &str, elements: &[Element]) -> String {
 }
 
 /// Names and types of what bridges are elements of.
-const BRIDGE_SETS: [(&str, &str); 10] = [
+const BRIDGE_SETS: [(&str, &str); 12] = [
     ("bridges", "ifname"),
     ("internal", "ifname"),
     ("within", "ifname . ifname"),
@@ -206,6 +215,8 @@ const BRIDGE_SETS: [(&str, &str); 10] = [
     ("routed6", "ifname"),
     ("outward4", "ipv4_addr; flags interval"),
     ("outward6", "ipv6_addr; flags interval"),
+    ("source4", "ipv4_addr : ipv4_addr; flags interval"),
+    ("source6", "ipv6_addr : ipv6_addr; flags interval"),
 ];
 
 const PORT_SETS: &str = "\
@@ -261,6 +272,8 @@ const CHAINS: &str = "\
     drop
   }
   chain postrouting { type nat hook postrouting priority srcnat; policy accept;
+    oifname != @bridges snat ip to ip saddr map @source4
+    oifname != @bridges snat ip6 to ip6 saddr map @source6
     ip saddr @outward4 oifname != @bridges masquerade
     ip6 saddr @outward6 oifname != @bridges masquerade
   }

@@ -1,6 +1,9 @@
 //! The addresses of the default bridge and of networks to come.
 
-use ipnet::Ipv4Net;
+use std::{fmt::Debug, str::FromStr};
+
+use gantry_domain::network::ipam::Pool;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
 
 use crate::config::merge::Values;
@@ -11,22 +14,37 @@ pub struct Bridge {
     pub address: Option<Ipv4Net>,
     /// `--fixed-cidr`: where containers get theirs from.
     pub range: Option<Ipv4Net>,
-    /// Base and length of each network's prefix; none for the engine's own choice.
-    pub pools: Vec<(Ipv4Net, u8)>,
+    /// `--bip6`.
+    pub address_v6: Option<Ipv6Net>,
+    /// `--fixed-cidr-v6`.
+    pub range_v6: Option<Ipv6Net>,
+    /// None for the engine's own choice.
+    pub pools: Vec<Pool>,
 }
 
 pub fn bridge(values: &Values) -> Result<Bridge, String> {
-    let address = net(values, "bip")?;
-    let range = net(values, "fixed-cidr")?;
-    if let (Some(address), Some(range)) = (address, range)
-        && !address.trunc().contains(&range.trunc())
-    {
-        return Err(format!("fixed-cidr {range} is not part of the bridge's network {}", address.trunc()));
-    }
-    Ok(Bridge { address, range: range.map(|range| range.trunc()), pools: pools(values)? })
+    let bridge = Bridge {
+        address: net(values, "bip")?,
+        range: net::<Ipv4Net>(values, "fixed-cidr")?.map(|range| range.trunc()),
+        address_v6: net(values, "bip6")?,
+        range_v6: net::<Ipv6Net>(values, "fixed-cidr-v6")?.map(|range| range.trunc()),
+        pools: pools(values)?,
+    };
+    check("fixed-cidr", bridge.address.map(IpNet::from), bridge.range.map(IpNet::from))?;
+    check("fixed-cidr-v6", bridge.address_v6.map(IpNet::from), bridge.range_v6.map(IpNet::from))?;
+    Ok(bridge)
 }
 
-fn net(values: &Values, key: &str) -> Result<Option<Ipv4Net>, String> {
+fn check(key: &str, address: Option<IpNet>, range: Option<IpNet>) -> Result<(), String> {
+    match (address, range) {
+        (Some(address), Some(range)) if !address.trunc().contains(&range) => {
+            Err(format!("{key} {range} is not part of the bridge's network {}", address.trunc()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn net<T: FromStr + Debug>(values: &Values, key: &str) -> Result<Option<T>, String> {
     let text = values.text(key);
     if text.is_empty() {
         return Ok(None);
@@ -34,21 +52,18 @@ fn net(values: &Values, key: &str) -> Result<Option<Ipv4Net>, String> {
     text.parse().map(Some).map_err(|_| format!("invalid CIDR address: {text}"))
 }
 
-fn pools(values: &Values) -> Result<Vec<(Ipv4Net, u8)>, String> {
+fn pools(values: &Values) -> Result<Vec<Pool>, String> {
     let Value::Array(given) = values.get("default-address-pools") else { return Ok(Vec::new()) };
-    if given.is_empty() {
-        return Ok(Vec::new());
+    given.iter().map(pool).collect()
+}
+
+fn pool(given: &Value) -> Result<Pool, String> {
+    let base = given["base"].as_str().unwrap_or_default();
+    let net: IpNet = base.parse().map_err(|_| format!("invalid base pool \"{base}\""))?;
+    let size = given["size"].as_u64().and_then(|size| u8::try_from(size).ok()).unwrap_or_default();
+    // A network has an address of its own, a gateway's and a container's.
+    if size > net.max_prefix_len() - 2 || size < net.prefix_len() {
+        return Err(format!("invalid pools size: {size} for {base}"));
     }
-    given
-        .iter()
-        .map(|pool| {
-            let base = pool["base"].as_str().unwrap_or_default();
-            let net: Ipv4Net = base.parse().map_err(|_| format!("invalid base pool \"{base}\": gantryd takes IPv4"))?;
-            let size = pool["size"].as_u64().and_then(|size| u8::try_from(size).ok()).unwrap_or_default();
-            if size > 30 || size < net.prefix_len() {
-                return Err(format!("invalid pools size: {size} for {base}"));
-            }
-            Ok((net.trunc(), size))
-        })
-        .collect()
+    Ok((net.trunc(), size))
 }

@@ -70,8 +70,7 @@ fn is_foreign_firewall(value: &Value) -> bool {
 }
 
 const NO_SWARM: &str = "swarm mode is not there";
-const NO_BRIDGE_LAYOUT: &str =
-    "this part of the default bridge cannot be set yet (--bip, --fixed-cidr and --default-address-pool can)";
+const NO_BRIDGE_LAYOUT: &str = "this part of the default bridge cannot be set yet (--bip, --fixed-cidr, their kin of IPv6 and --default-address-pool can)";
 
 /// Every option, in the order of dockerd's `--help`.
 pub static ROWS: &[Row] = &[
@@ -110,7 +109,7 @@ pub static ROWS: &[Row] = &[
         "Authorization plugins to load",
     ),
     row("bip", Text(""), Restart, Works, "IPv4 address for the default bridge"),
-    row("bip6", Text(""), Restart, refused(is_set, NO_BRIDGE_LAYOUT), "IPv6 address for the default bridge"),
+    row("bip6", Text(""), Restart, Works, "IPv6 address for the default bridge"),
     short(
         'b',
         row("bridge", Text(""), Restart, refused(is_set, NO_BRIDGE_LAYOUT), "Attach containers to a network bridge"),
@@ -199,14 +198,7 @@ pub static ROWS: &[Row] = &[
         Works,
         "Default mode for containers ipc (\"shareable\" | \"private\")",
     ),
-    keyed(
-        "default-network-opt",
-        "default-network-opts",
-        MapOfMaps,
-        Restart,
-        refused(is_set, "networks cannot be created yet, so that their default options have no use"),
-        "Default network options",
-    ),
+    keyed("default-network-opt", "default-network-opts", MapOfMaps, Restart, Works, "Default network options"),
     row("default-runtime", Text("runc"), NewContainers, Works, "Default OCI runtime for containers"),
     row("default-shm-size", Size(64 << 20), NewContainers, Works, "Default shm size for containers"),
     keyed("default-ulimit", "default-ulimits", Ulimits, NewContainers, Works, "Default ulimits for containers"),
@@ -225,13 +217,7 @@ pub static ROWS: &[Row] = &[
         "Firewall backend to use, nftables",
     ),
     row("fixed-cidr", Text(""), Restart, Works, "IPv4 subnet for the default bridge network"),
-    row(
-        "fixed-cidr-v6",
-        Text(""),
-        Restart,
-        refused(is_set, NO_BRIDGE_LAYOUT),
-        "IPv6 subnet for the default bridge network",
-    ),
+    row("fixed-cidr-v6", Text(""), Restart, Works, "IPv6 subnet for the default bridge network"),
     short('G', row("group", Text("docker"), Restart, Works, "Group for the unix socket")),
     short('H', keyed("host", "hosts", List, Restart, Works, "Daemon socket(s) to connect to")),
     keyed(
@@ -273,13 +259,7 @@ pub static ROWS: &[Row] = &[
         "Enable addition of ip6tables rules",
     ),
     row("iptables", Bool(true), Restart, Works, "Enable addition of firewall rules"),
-    row(
-        "ipv6",
-        Bool(false),
-        Restart,
-        refused(is_set, "the default bridge has no IPv6 yet; a network of your own can"),
-        "Enable IPv6 networking for the default bridge network",
-    ),
+    row("ipv6", Bool(false), Restart, Works, "Enable IPv6 networking for the default bridge network"),
     keyed("label", "labels", List, Live, Works, "Set key=value labels to the daemon"),
     row(
         "live-restore",

@@ -72,16 +72,6 @@ pub fn local_pool(engine: &str) -> Ipv6Net {
     Ipv6Net::new(Ipv6Addr::from((0xfd_u128 << 120) | (global << 80)), 48).expect("48 is below 129")
 }
 
-/// The first /64 of an engine's own pool that touches none of `taken`.
-pub fn next_pool_v6(engine: &str, taken: &[IpNet]) -> Result<Ipv6Net> {
-    let pool = local_pool(engine);
-    let base = u128::from(pool.network());
-    (0..=u128::from(u16::MAX))
-        .filter_map(|at| Ipv6Net::new(Ipv6Addr::from(base | (at << 64)), 64).ok())
-        .find(|candidate| !overlaps((*candidate).into(), taken))
-        .ok_or_else(|| Error::invalid(FULL))
-}
-
 /// Whether a net touches one of the others.
 pub fn overlaps(net: IpNet, others: &[IpNet]) -> bool {
     others.iter().any(|other| other.contains(&net) || net.contains(other))
@@ -89,61 +79,88 @@ pub fn overlaps(net: IpNet, others: &[IpNet]) -> bool {
 
 const FULL: &str = "all predefined address pools have been fully subnetted";
 
-/// Docker's predefined pools: each a block and the size it is cut into.
-pub fn default_pools() -> Vec<(Ipv4Net, u8)> {
-    let pool = |a, b, length, size| {
-        let block = Ipv4Net::new(Ipv4Addr::new(a, b, 0, 0), length).expect("prefix lengths here are below 33");
-        (block, size)
-    };
-    let mut pools: Vec<_> = (17..32).map(|second| pool(172, second, 16, 16)).collect();
-    pools.push(pool(192, 168, 16, 20));
+/// A block, and the prefix length of the networks that it is cut into.
+pub type Pool = (IpNet, u8);
+
+/// Docker's predefined pools.
+pub fn default_pools() -> Vec<Pool> {
+    let mut pools: Vec<_> = (17..32).map(|second| pool_v4([172, second], 16, 16)).collect();
+    pools.push(pool_v4([192, 168], 16, 20));
     pools
 }
 
 /// Where Docker's own pools are used up: networks of 254 containers each, by the thousand.
-fn more_pools() -> Vec<(Ipv4Net, u8)> {
-    vec![(Ipv4Net::new(Ipv4Addr::new(10, 192, 0, 0), 10).expect("10 is below 33"), 24)]
+fn more_pools() -> Vec<Pool> {
+    vec![pool_v4([10, 192], 10, 24)]
 }
 
-/// The first of the pools that touches none of `taken`. Without pools, the default ones are meant: 172.17.0.0/16 to
-/// 172.31.0.0/16, 192.168.0.0/20 to 192.168.240.0/20, then the /24s of 10.192.0.0/10. `InvalidParameter`
-/// `all predefined address pools have been fully subnetted`.
-pub fn next_pool(pools: &[(Ipv4Net, u8)], taken: &[IpNet]) -> Result<Ipv4Net> {
-    let defaults;
-    let pools = if pools.is_empty() {
-        defaults = [default_pools(), more_pools()].concat();
-        &defaults
-    } else {
-        pools
-    };
+fn pool_v4([a, b]: [u8; 2], length: u8, size: u8) -> Pool {
+    let block = Ipv4Net::new(Ipv4Addr::new(a, b, 0, 0), length).expect("prefix lengths here are below 33");
+    (block.into(), size)
+}
+
+/// The first part of the IPv4 pools that touches none of `taken`. Where none are given, the default ones are meant:
+/// 172.17.0.0/16 to 172.31.0.0/16, 192.168.0.0/20 to 192.168.240.0/20, then the /24s of 10.192.0.0/10.
+/// `InvalidParameter` `all predefined address pools have been fully subnetted`.
+pub fn next_pool(pools: &[Pool], taken: &[IpNet]) -> Result<Ipv4Net> {
+    let given = of_family(pools, false);
+    let pools = if given.is_empty() { [default_pools(), more_pools()].concat() } else { given };
+    match first_part(&pools, taken)? {
+        IpNet::V4(net) => Ok(net),
+        IpNet::V6(_) => Err(Error::invalid(FULL)),
+    }
+}
+
+/// The same of the IPv6 pools; where none are given, the first /64 of the engine's own.
+pub fn next_pool_v6(pools: &[Pool], engine: &str, taken: &[IpNet]) -> Result<Ipv6Net> {
+    let given = of_family(pools, true);
+    let pools = if given.is_empty() { vec![(local_pool(engine).into(), 64)] } else { given };
+    match first_part(&pools, taken)? {
+        IpNet::V6(net) => Ok(net),
+        IpNet::V4(_) => Err(Error::invalid(FULL)),
+    }
+}
+
+fn of_family(pools: &[Pool], v6: bool) -> Vec<Pool> {
+    pools.iter().filter(|(block, _)| block.addr().is_ipv6() == v6).copied().collect()
+}
+
+fn first_part(pools: &[Pool], taken: &[IpNet]) -> Result<IpNet> {
     pools.iter().find_map(|(block, size)| free_part(*block, *size, taken)).ok_or_else(|| Error::invalid(FULL))
 }
 
 /// Walks over what is in the way in the order of its beginnings: bounded by the number of `taken`, not by the number
 /// of parts.
-fn free_part(block: Ipv4Net, size: u8, taken: &[IpNet]) -> Option<Ipv4Net> {
+fn free_part(block: IpNet, size: u8, taken: &[IpNet]) -> Option<IpNet> {
     let size = size.max(block.prefix_len());
-    let step = 1u64.checked_shl(u32::from(32u8.checked_sub(size)?))?;
-    let ends = |net: &Ipv4Net| (u64::from(u32::from(net.network())), u64::from(u32::from(net.broadcast())));
-    let mut in_the_way: Vec<(u64, u64)> = taken
-        .iter()
-        .filter_map(|net| match net {
-            IpNet::V4(net) if block.contains(net) || net.contains(&block) => Some(ends(net)),
-            _ => None,
-        })
-        .collect();
+    let step = 1u128.checked_shl(u32::from(block.max_prefix_len().checked_sub(size)?))?;
+    let mut in_the_way: Vec<(u128, u128)> =
+        taken.iter().filter(|net| overlaps(**net, &[block])).map(|net| ends(*net)).collect();
     in_the_way.sort_unstable();
-    let (mut at, end) = ends(&block);
+    let (mut at, end) = ends(block);
     for (first, last) in in_the_way {
-        if first >= at + step {
+        if first >= at.checked_add(step)? {
             break;
         }
-        at = at.max((last / step + 1) * step);
+        at = at.max((last / step).checked_add(1)?.checked_mul(step)?);
     }
     if at > end {
         return None;
     }
-    Ipv4Net::new(Ipv4Addr::from(u32::try_from(at).ok()?), size).ok()
+    let address = match block {
+        IpNet::V4(_) => IpAddr::V4(u32::try_from(at).ok()?.into()),
+        IpNet::V6(_) => IpAddr::V6(at.into()),
+    };
+    IpNet::new(address, size).ok()
+}
+
+/// The first and the last address, as numbers.
+fn ends(net: IpNet) -> (u128, u128) {
+    let number = |address: IpAddr| match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    };
+    (number(net.network()), number(net.broadcast()))
 }
 
 #[cfg(test)]
@@ -192,10 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn pools_of_a_family_are_those_that_were_given_for_it() {
+        let pools: Vec<Pool> = vec![("10.5.0.0/16".parse().unwrap(), 24), ("fd12:5::/48".parse().unwrap(), 64)];
+        assert_eq!(next_pool(&pools, &["10.5.0.0/24".parse().unwrap()]).unwrap(), net("10.5.1.0/24"));
+        let second = next_pool_v6(&pools, "one", &["fd12:5::/64".parse().unwrap()]).unwrap();
+        assert_eq!(second.to_string(), "fd12:5:0:1::/64");
+        assert_eq!(next_pool(&pools[1..], &[]).unwrap(), net("172.17.0.0/16"));
+        assert!(next_pool(&pools, &["10.0.0.0/8".parse().unwrap()]).is_err());
+        let all: Vec<Pool> = vec![("fd12::/127".parse().unwrap(), 128), ("::/0".parse().unwrap(), 64)];
+        assert_eq!(next_pool_v6(&all, "one", &["fd12::/128".parse().unwrap()]).unwrap().to_string(), "fd12::1/128");
+        assert!(next_pool_v6(&all[1..], "one", &["::/0".parse().unwrap()]).is_err());
+    }
+
+    #[test]
     fn engines_have_ipv6_pools_of_their_own() {
-        let (one, two) = (next_pool_v6("one", &[]).unwrap(), next_pool_v6("two", &[]).unwrap());
+        let (one, two) = (next_pool_v6(&[], "one", &[]).unwrap(), next_pool_v6(&[], "two", &[]).unwrap());
         assert!(one != two && one.addr().octets()[0] == 0xfd && one.prefix_len() == 64);
-        let next = next_pool_v6("one", &[one.into()]).unwrap();
+        let next = next_pool_v6(&[], "one", &[one.into()]).unwrap();
         assert!(next != one && local_pool("one").contains(&next));
     }
 
@@ -215,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_huge_pool_in_small_parts_is_skipped_over_at_once() {
-        let pool = next_pool(&[(net("10.0.0.0/8"), 30)], &["10.0.0.0/9".parse().unwrap()]).unwrap();
+        let pool = next_pool(&[(net("10.0.0.0/8").into(), 30)], &["10.0.0.0/9".parse().unwrap()]).unwrap();
         assert_eq!(pool, net("10.128.0.0/30"));
     }
 

@@ -14,12 +14,15 @@ pub const GATEWAY_MODE_V4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 pub const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 pub const INHIBIT_V4: &str = "com.docker.network.bridge.inhibit_ipv4";
 pub const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+pub const HOST_V4: &str = "com.docker.network.host_ipv4";
+pub const HOST_V6: &str = "com.docker.network.host_ipv6";
 pub const CONTAINER_PREFIX: &str = "com.docker.network.container_iface_prefix";
 pub const ENABLE_V4: &str = "com.docker.network.enable_ipv4";
 pub const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
 pub const PARENT: &str = "parent";
 pub const MACVLAN_MODE: &str = "macvlan_mode";
 pub const IPVLAN_MODE: &str = "ipvlan_mode";
+pub const IPVLAN_FLAG: &str = "ipvlan_flag";
 
 /// How what is outside of a bridge reaches its containers, for each family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -80,6 +83,17 @@ impl NetworkRecord {
         }
     }
 
+    /// The host's address under which its containers go out; none for that of the interface they leave by.
+    pub fn host_address(&self, v6: bool) -> Result<Option<IpAddr>> {
+        let option = if v6 { HOST_V6 } else { HOST_V4 };
+        let Some(text) = self.options.get(option).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let address = text.parse().ok().filter(|address: &IpAddr| address.is_ipv6() == v6);
+        match address {
+            Some(address) => Ok(Some(address)),
+            None => Err(Error::invalid(format!("failed to parse {option} value: {text}"))),
+        }
+    }
+
     /// Interfaces of the host from which everything in the network can be reached.
     pub fn trusted_interfaces(&self) -> Result<Vec<&str>> {
         let text = self.options.get(TRUSTED).map(String::as_str).unwrap_or_default();
@@ -111,6 +125,17 @@ impl NetworkRecord {
         }
     }
 
+    /// `bridge`, `private` or `vepa`.
+    pub fn ipvlan_flag(&self) -> Result<&str> {
+        match self.options.get(IPVLAN_FLAG).map(String::as_str) {
+            None | Some("") => Ok("bridge"),
+            Some(flag @ ("bridge" | "private" | "vepa")) => Ok(flag),
+            Some(flag) => Err(Error::invalid(format!(
+                "requested ipvlan flag '{flag}' is not valid, 'bridge' is the ipvlan driver default"
+            ))),
+        }
+    }
+
     /// ipvlan's l3 modes: no neighbours are asked, everything goes to the parent.
     pub fn is_routed_by_parent(&self) -> bool {
         self.driver == "ipvlan" && self.parent_mode().is_ok_and(|mode| mode != "l2")
@@ -138,6 +163,28 @@ pub fn bool_of(text: &str) -> Option<bool> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_address_to_go_out_under_is_of_its_family() {
+        let mut network = NetworkRecord::named("x");
+        assert_eq!(network.host_address(false).unwrap(), None);
+        network.options.insert(HOST_V4.into(), "192.0.2.9".into());
+        network.options.insert(HOST_V6.into(), "192.0.2.9".into());
+        assert_eq!(network.host_address(false).unwrap(), Some([192, 0, 2, 9].into()));
+        assert!(network.host_address(true).is_err());
+    }
+
+    #[test]
+    fn an_ipvlan_flag_is_one_of_three() {
+        let mut network = NetworkRecord::named("x");
+        assert_eq!(network.ipvlan_flag().unwrap(), "bridge");
+        network.options.insert(IPVLAN_FLAG.into(), "shared".into());
+        let error = network.ipvlan_flag().unwrap_err();
+        assert_eq!(
+            error.message(),
+            "requested ipvlan flag 'shared' is not valid, 'bridge' is the ipvlan driver default"
+        );
+    }
 
     #[test]
     fn only_an_internal_network_can_be_isolated_from_the_host() {

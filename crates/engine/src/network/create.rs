@@ -32,6 +32,12 @@ impl Engine {
 async fn create(parts: &Parts, request: NetworkCreate) -> Result<NetworkId> {
     check_request(&request)?;
     let mut network = record(&request)?;
+    if !network.config_only && network.config_from.is_empty() {
+        let settings = parts.settings.load();
+        for (option, value) in settings.default_network_opts.get(&network.driver).into_iter().flatten() {
+            network.options.entry(option.clone()).or_insert_with(|| value.clone());
+        }
+    }
     // Also where every subnet is given: the question is cheap, and the answer must be no older than the claim.
     let host = if network.config_only { Vec::new() } else { parts.ports.network.host_routes().await? };
     claim(parts, &mut network, &host)?;
@@ -153,6 +159,7 @@ fn apply_template(claims: &Claims, network: &mut NetworkRecord) -> Result<()> {
 fn check_options(network: &NetworkRecord) -> Result<()> {
     network.mtu()?;
     if matches!(network.driver.as_str(), "macvlan" | "ipvlan") {
+        network.ipvlan_flag()?;
         return network.parent_mode().map(drop);
     }
     if network.driver != "bridge" {
@@ -160,6 +167,7 @@ fn check_options(network: &NetworkRecord) -> Result<()> {
     }
     for v6 in [false, true] {
         network.gateway_mode(v6)?;
+        network.host_address(v6)?;
     }
     for option in [options::ICC, options::MASQUERADE, options::INHIBIT_V4] {
         network.flag(option, true)?;

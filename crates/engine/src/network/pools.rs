@@ -36,7 +36,7 @@ pub(super) fn fill(parts: &Parts, claims: &Claims, network: &mut NetworkRecord, 
         pools.push(pool(ipam::next_pool(&parts.pools, &taken)?.into()));
     }
     if v6 && !network.own_pools.v6 {
-        pools.push(pool(ipam::next_pool_v6(&parts.id.0, &taken)?.into()));
+        pools.push(pool(ipam::next_pool_v6(&parts.pools, &parts.id.0, &taken)?.into()));
     }
     for pool in &mut pools {
         // An isolated bridge has no address; libnetwork keeps one aside all the same.

@@ -8,6 +8,7 @@ use gantry_domain::{
     ports::Write,
     settings::Settings,
 };
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::parts::Parts;
@@ -21,8 +22,12 @@ pub struct DefaultBridge {
     pub address: Option<ipnet::Ipv4Net>,
     /// `--fixed-cidr`.
     pub range: Option<ipnet::Ipv4Net>,
-    /// Docker's default pools, or `--default-address-pool`: base and prefix length of each part.
-    pub pools: Vec<(ipnet::Ipv4Net, u8)>,
+    /// `--bip6`; with `--ipv6` only, as the next one.
+    pub address_v6: Option<ipnet::Ipv6Net>,
+    /// `--fixed-cidr-v6`.
+    pub range_v6: Option<ipnet::Ipv6Net>,
+    /// Docker's default pools, or `--default-address-pool`.
+    pub pools: Vec<ipam::Pool>,
 }
 
 /// Makes the three where they are missing, and brings the bridge up on the kernel.
@@ -77,32 +82,56 @@ async fn apply(parts: &Parts, bridge: &mut NetworkRecord, wanted: &DefaultBridge
         ("com.docker.network.bridge.name".into(), wanted.interface.clone()),
         ("com.docker.network.driver.mtu".into(), if settings.mtu == 0 { 1500 } else { settings.mtu }.to_string()),
     ]);
-    let kept = bridge.ipam.config.as_deref().and_then(|pools| pools.first()).map(|pool| pool.subnet.clone());
-    let kept = kept.and_then(|text| text.parse::<ipnet::Ipv4Net>().ok());
-    let (subnet, gateway) = match (wanted.address, kept, wanted.range) {
-        (Some(address), _, _) => (address.trunc(), address.addr()),
-        (None, Some(subnet), None) => (subnet, first_host(subnet)),
-        (None, Some(subnet), Some(range)) if subnet.contains(&range) => (subnet, first_host(subnet)),
-        // A range alone is the whole network.
-        (None, _, Some(range)) => (range, first_host(range)),
-        (None, None, None) => {
-            let mut taken = parts.ports.network.host_routes().await?;
-            taken.extend(parts.claims.lock().subnets());
-            let subnet = ipam::next_pool(&wanted.pools, &taken)?;
-            (subnet, first_host(subnet))
-        }
+    let kept: Vec<IpNet> = bridge.ipam.config.iter().flatten().filter_map(IpamConfig::net).collect();
+    let mut taken = Vec::new();
+    if kept.is_empty() || (settings.ipv6 && kept.len() < 2) {
+        taken = parts.ports.network.host_routes().await?;
+        taken.extend(parts.claims.lock().subnets());
+    }
+    let v4 = Wanted {
+        address: wanted.address.map(IpNet::from),
+        range: wanted.range.map(IpNet::from),
+        kept: kept.iter().find(|net| net.addr().is_ipv4()).copied(),
     };
-    bridge.ipam.config = Some(vec![IpamConfig {
-        subnet: subnet.to_string(),
-        ip_range: wanted.range.map(|range| range.to_string()).unwrap_or_default(),
-        gateway: gateway.to_string(),
-        aux_address: BTreeMap::new(),
-    }]);
+    let mut pools = vec![v4.pool(|| Ok(ipam::next_pool(&wanted.pools, &taken)?.into()))?];
+    if settings.ipv6 {
+        let v6 = Wanted {
+            address: wanted.address_v6.map(IpNet::from),
+            range: wanted.range_v6.map(IpNet::from),
+            kept: kept.iter().find(|net| net.addr().is_ipv6()).copied(),
+        };
+        pools.push(v6.pool(|| Ok(ipam::next_pool_v6(&wanted.pools, &parts.id.0, &taken)?.into()))?);
+    }
+    bridge.enable_ipv6 = settings.ipv6;
+    bridge.ipam.config = Some(pools);
     Ok(())
 }
 
-fn first_host(subnet: ipnet::Ipv4Net) -> std::net::Ipv4Addr {
-    subnet.hosts().next().unwrap_or_else(|| subnet.addr())
+/// What is said of one family of the default bridge, and what it has.
+struct Wanted {
+    address: Option<IpNet>,
+    range: Option<IpNet>,
+    kept: Option<IpNet>,
+}
+
+impl Wanted {
+    fn pool(&self, next: impl FnOnce() -> Result<IpNet>) -> Result<IpamConfig> {
+        let within = |subnet: &IpNet| self.range.is_none_or(|range| subnet.contains(&range));
+        let subnet = match (self.address, self.kept.filter(within), self.range) {
+            (Some(address), _, _) => address.trunc(),
+            (None, Some(kept), _) => kept,
+            // A range alone is the whole network.
+            (None, None, Some(range)) => range,
+            (None, None, None) => next()?,
+        };
+        let gateway = self.address.map(|address| address.addr()).or_else(|| ipam::gateway(subnet, None, &[]));
+        Ok(IpamConfig {
+            subnet: subnet.to_string(),
+            ip_range: self.range.map(|range| range.to_string()).unwrap_or_default(),
+            gateway: gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+            aux_address: BTreeMap::new(),
+        })
+    }
 }
 
 /// Makes a network's record durable and known.

@@ -155,6 +155,8 @@ fn start(fakes: &Fakes) -> Start {
             interface: "docker0".into(),
             address: Some("172.17.0.1/16".parse().unwrap()),
             range: None,
+            address_v6: None,
+            range_v6: None,
             pools: Vec::new(),
         },
     }

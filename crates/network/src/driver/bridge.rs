@@ -46,6 +46,7 @@ impl Driver for Bridge {
             masquerade: network.flag(options::MASQUERADE, masquerade)?,
             v4: network.gateway_mode(false)?,
             v6: network.gateway_mode(true)?,
+            sources: [network.host_address(false)?, network.host_address(true)?].into_iter().flatten().collect(),
             trusted: network.trusted_interfaces()?.into_iter().map(str::to_owned).collect(),
         }))
     }

@@ -8,7 +8,7 @@ use gantry_domain::{
     network::{NetworkRecord, endpoint},
 };
 use netlink_packet_route::link::{
-    InfoData, InfoIpVlan, InfoKind, InfoMacVlan, IpVlanMode, LinkInfo, LinkMessage, MacVlanMode,
+    InfoData, InfoIpVlan, InfoKind, InfoMacVlan, IpVlanFlags, IpVlanMode, LinkInfo, LinkMessage, MacVlanMode,
 };
 
 use super::{
@@ -77,9 +77,14 @@ impl Parented {
                 "l3s" => IpVlanMode::L3S,
                 _ => IpVlanMode::L2,
             };
+            let flag = match network.ipvlan_flag().unwrap_or_default() {
+                "private" => IpVlanFlags::Private,
+                "vepa" => IpVlanFlags::Vepa,
+                _ => IpVlanFlags::empty(),
+            };
             return vec![
                 LinkInfo::Kind(InfoKind::IpVlan),
-                LinkInfo::Data(InfoData::IpVlan(vec![InfoIpVlan::Mode(mode)])),
+                LinkInfo::Data(InfoData::IpVlan(vec![InfoIpVlan::Mode(mode), InfoIpVlan::Flags(flag)])),
             ];
         }
         let mode = match mode {

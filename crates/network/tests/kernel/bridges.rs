@@ -232,6 +232,24 @@ fn forwarding_that_we_switched_on_serves_containers_only() {
 }
 
 #[test]
+fn what_leaves_a_bridge_has_the_address_that_was_asked_for() {
+    lab::run("bridges::what_leaves_a_bridge_has_the_address_that_was_asked_for", |lab| async move {
+        sh("ip address add 192.0.2.9/24 dev wan0; ip address add 2001:db8::9/64 dev wan0 nodad");
+        let (network, _) = lab.with_bridge().await;
+        let mut dual = record("br-dual", &["172.20.0.0/16", "fd00:20::/64"]);
+        dual.options.insert("com.docker.network.host_ipv4".into(), "192.0.2.9".into());
+        dual.options.insert("com.docker.network.host_ipv6".into(), "2001:db8::9".into());
+        network.ensure_network(&dual).await.unwrap();
+        let container = start(&network, &mut setup(&dual, 2), &[]).await;
+        lab.outside.serve_tcp(std::net::Ipv6Addr::UNSPECIFIED, 9000, "outside");
+        assert_eq!(container.ask_tcp("192.0.2.100:9000").unwrap(), "outside 192.0.2.9");
+        assert_eq!(container.ask_tcp("[2001:db8::100]:9000").unwrap(), "outside 2001:db8::9");
+        network.remove_network(&dual.id).await.unwrap();
+        assert!(!sh("nft list ruleset").contains("192.0.2.9"));
+    });
+}
+
+#[test]
 fn a_host_that_routes_ipv4_goes_on_when_we_switch_ipv6_on() {
     lab::run("bridges::a_host_that_routes_ipv4_goes_on_when_we_switch_ipv6_on", |lab| async move {
         sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
