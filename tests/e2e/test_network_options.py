@@ -116,7 +116,8 @@ def serve(engine, name):
     engine.docker("exec", "-d", name, "httpd", "-f", "-p", "80", "-h", "/var/www")
     engine.docker("exec", "-d", name, "httpd", "-f", "-p", "81", "-h", "/var/www")
     ip = next(iter(engine.inspect(name)["NetworkSettings"]["Networks"].values()))["IPAddress"]
-    wait_until(lambda: get(engine.namespace, f"http://{ip}:81/"), what="the server")
+    for port in (80, 81):
+        wait_until(lambda port=port: get(engine.namespace, f"http://{ip}:{port}/"), what="the servers")
     return ip
 
 

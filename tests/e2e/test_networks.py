@@ -1,6 +1,7 @@
 """Networks of one's own: made, joined, left, removed; who reaches whom; what is refused, in dockerd's words."""
 
 import json
+import pathlib
 
 import pytest
 from harness import Namespace, wait_until
@@ -295,15 +296,39 @@ def ruleset(engine):
 @pytest.mark.parametrize("cycles", [25, pytest.param(1000, marks=pytest.mark.soak)])
 @pytest.mark.timeout(900)
 def test_connecting_and_disconnecting_leaves_nothing_behind(net, cycles):
-    net.docker("network", "create", "one")
-    sleeper(net, "it")
-    before = links(net), ruleset(net), net.namespace.exec("ss", "-Hanp").stdout.count("gantry")
-    for _ in range(cycles):
+    net.docker("network", "create", "--subnet", "10.90.0.0/29", "one")
+    sleeper(net, "it", "-p", "8090:80")
+
+    def cycle():
         assert net.api("POST", "/networks/one/connect", {"Container": "it"})[0] == 200
         assert net.api("POST", "/networks/one/disconnect", {"Container": "it"})[0] == 200
+
+    def sockets():
+        return len(net.namespace.exec("ss", "-Hanptuxw").stdout.splitlines())
+
+    cycle()
+    wait_until(lambda: len(links(net)) == 4, what="links: lo, the two bridges, one pair's end")
+    before = links(net), ruleset(net), sockets(), own_memory(net)
+    for _ in range(cycles):
+        cycle()
     wait_until(lambda: links(net) == before[0], what="the links as they were")
     assert ruleset(net) == before[1]
+    wait_until(lambda: sockets() <= before[2], what="the sockets as they were")
+    # Of a network of five addresses none is lost.
+    names = [sleeper(net, f"all{n}", "--network", "one") and f"all{n}" for n in range(5)]
+    assert len({address(net, name, "one") for name in names}) == 5
     assert list(interfaces(net, "it")) == ["eth0"]
+    assert own_memory(net) < before[3] + (4 << 10), "KiB"
+
+
+def own_memory(engine):
+    """KiB of memory that gantryd and gantry-netd have of their own."""
+    total = 0
+    for pid in engine.processes():
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        if status.split("\n", 1)[0].split("\t")[1] in ("gantryd", "gantry-netd"):
+            total += int(status.split("RssAnon:")[1].split()[0])
+    return total
 
 
 def test_isolation_comes_back_after_a_flush_also_without_gantryd(fresh):

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, UdpSocket},
     thread,
     time::{Duration, Instant},
@@ -144,6 +145,68 @@ fn what_is_not_ours_goes_to_the_hosts_stub_and_is_kept_for_its_time() {
         network.resolve(&inside.id, &setup).await.unwrap();
         assert_eq!((status(&closed, "intranet"), asked()), ("NOERROR 0".into(), 1));
         assert_eq!((short(&closed, "other.example.com").as_str(), asked()), ("192.0.2.7", 2));
+    });
+}
+
+/// A name server in a namespace: over UDP it says that there is more, over TCP it says all.
+fn truncating_server(namespace: &Namespace, at: &'static str) {
+    let answer = |question: &[u8], truncated: bool| {
+        let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+        let mut answer = question[..end].to_vec();
+        let (flags, count) = if truncated { (0x83, 0) } else { (0x81, 40) };
+        answer[2..12].copy_from_slice(&[flags, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
+        for n in 0..count {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, n]);
+        }
+        answer
+    };
+    let (udp, tcp) =
+        namespace.run(move || (UdpSocket::bind((at, 53)).unwrap(), std::net::TcpListener::bind((at, 53)).unwrap()));
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, peer)) = udp.recv_from(&mut buffer) {
+            let _ = udp.send_to(&answer(&buffer[..length], true), peer);
+        }
+    });
+    thread::spawn(move || {
+        for stream in tcp.incoming() {
+            let mut stream = stream.unwrap();
+            let mut length = [0; 2];
+            while stream.read_exact(&mut length).is_ok() {
+                let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+                stream.read_exact(&mut question).unwrap();
+                let answer = answer(&question, false);
+                stream.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
+                stream.write_all(&answer).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_server_of_the_containers_own_is_asked_from_its_namespace_and_whole_answers_come_by_tcp() {
+    let name = "names::a_server_of_the_containers_own_is_asked_from_its_namespace_and_whole_answers_come_by_tcp";
+    lab::run(name, |lab| async move {
+        let (network, record) = net(&lab).await;
+        let (web, inside) = container(&network, &record, 2, &["web"]).await;
+        let (_, peer) = container(&network, &record, 3, &["peer"]).await;
+        // Of the host this address is nobody's.
+        truncating_server(&peer, "172.18.0.3");
+        let mut setup = names(place(&record, &web, &["web"]), None);
+        setup.servers = vec![NameServer { address: "172.18.0.3".parse().unwrap(), zone: None, host: false }];
+        setup.forward = true;
+        network.resolve(&web.id, &setup).await.unwrap();
+        assert_eq!(short(&inside, "+tcp big.example.com").lines().count(), 40);
+        assert!(
+            dig(&inside, "+ignore +noedns large.example.com").contains(" tc "),
+            "the client is told to come by TCP"
+        );
+        assert_eq!(short(&inside, "large.example.com").lines().count(), 40, "dig does");
+        // What only the container's own namespace reaches is not looked for in the host's.
+        setup.servers = vec![NameServer { address: "127.0.0.99".parse().unwrap(), zone: None, host: false }];
+        network.resolve(&web.id, &setup).await.unwrap();
+        let _host = name_server("127.0.0.99", 60);
+        assert_eq!(status(&inside, "hosts.example.com"), "SERVFAIL 0");
     });
 }
 
