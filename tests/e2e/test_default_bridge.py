@@ -1,7 +1,5 @@
 """The default bridge as the daemon's options make it, and options that networks get by default."""
 
-import json
-
 from harness import run
 from test_networks import interfaces, sleeper
 from test_network_options import on_host, shown
@@ -38,6 +36,33 @@ def test_fixed_cidr_alone_is_the_whole_network_also_later(fresh):
     engine.start()
     sleeper(engine, "it")
     assert interfaces(engine, "it") == {"eth0": "10.74.0.2/24"} and on_host(engine, "docker0") == ["10.74.0.1/24"]
+
+
+def test_a_bridge_with_living_containers_stays_as_it_is(fresh):
+    engine = fresh("--bip", "10.70.0.1/24")
+    sleeper(engine, "it")
+    engine.stop()
+    engine.flags = ("--bip", "10.69.0.1/24", "--ipv6")
+    engine.start()
+    assert pools(engine) == [{"Subnet": "10.70.0.0/24", "Gateway": "10.70.0.1"}]
+    assert "updated network configuration will not take affect" in engine.docker("info").stderr
+    engine.docker("exec", "it", "ping", "-c", "1", "-W", "2", "10.70.0.1")
+    engine.docker("rm", "-f", "it")
+    engine.stop()
+    engine.start()
+    assert pools(engine)[0] == {"Subnet": "10.69.0.0/24", "Gateway": "10.69.0.1"} and len(pools(engine)) == 2
+
+
+def test_a_bridge_in_the_way_of_another_network_is_refused(fresh):
+    engine = fresh(busybox=False)
+    engine.docker("network", "create", "--subnet", "10.68.0.0/24", "one")
+    engine.stop()
+    engine.flags = ("--bip", "10.68.0.1/16")
+    engine.start(wait=False)
+    assert engine.process.wait(30) == 1
+    assert "Pool overlaps with other one on this address space" in engine.tail()
+    engine.flags = ()
+    engine.start()
 
 
 def test_the_default_bridge_has_ipv6_when_the_daemon_says_so(fresh):
@@ -93,6 +118,6 @@ def test_without_iptables_there_is_no_table_and_rules_of_before_go(fresh):
 
 def test_without_masquerade_packets_leave_with_their_own_address(fresh):
     engine = fresh("--ip-masq=false")
-    rules = json.dumps(run("ip", "netns", "exec", engine.namespace.name, "nft", "-j", "list", "ruleset").stdout)
-    assert "172.17.0.0" not in rules
+    rules = run("ip", "netns", "exec", engine.namespace.name, "nft", "list", "ruleset").stdout
+    assert pools(engine)[0]["Subnet"] not in rules and "set outward4" in rules
     assert shown(engine, "bridge")["Options"]["com.docker.network.bridge.enable_ip_masquerade"] == "false"

@@ -294,6 +294,9 @@ impl Network for Points<dyn Network> {
     async fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
         through!("network.ensure_network", self.0.ensure_network(network))
     }
+    fn expect_networks(&self, networks: &[NetworkRecord]) {
+        self.0.expect_networks(networks);
+    }
     async fn remove_network(&self, id: &NetworkId) -> Result<()> {
         through!("network.remove_network", self.0.remove_network(id))
     }

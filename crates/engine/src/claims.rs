@@ -22,8 +22,9 @@ pub(crate) struct Claims {
     pub networks: BTreeMap<NetworkId, NetworkRecord>,
     /// Networks that are being made or taken away: name, bridge and pools are theirs, and nobody sees or joins them.
     passing: BTreeMap<NetworkId, NetworkRecord>,
-    /// Networks whose removal is decided and did not come to its end: the sweep goes on with it.
-    pub going_networks: BTreeSet<NetworkId>,
+    /// Networks that are to go and did not yet: the sweep goes on with them. With the record of one that was removed and
+    /// has its tombstone; without, what is left of one that was never made.
+    pub going_networks: BTreeMap<NetworkId, Option<NetworkRecord>>,
     /// Who is in a network now, with the id of the endpoint.
     endpoints: HashMap<NetworkId, BTreeMap<ContainerId, String>>,
     image_users: HashMap<Digest, HashSet<ContainerId>>,

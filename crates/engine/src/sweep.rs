@@ -49,7 +49,7 @@ impl Engine {
             while Instant::now() < next {
                 tokio::time::sleep_until(next.min(Instant::now() + UNFINISHED)).await;
                 self.parts.finish_removals().await;
-                crate::network::recover::go_on(&self.parts).await;
+                crate::network::recover::finish_going(&self.parts).await;
             }
             match self.sweep_once(&suspects).await {
                 Ok(found) => suspects = found,
@@ -62,7 +62,7 @@ impl Engine {
     /// One pass: removes what was a suspect before and is unclaimed still; returns the suspects of this pass.
     pub async fn sweep_once(&self, suspects: &HashSet<ContainerId>) -> Result<HashSet<ContainerId>> {
         self.parts.finish_volumes().await;
-        crate::network::recover::go_on(&self.parts).await;
+        crate::network::recover::finish_going(&self.parts).await;
         self.finish_dead();
         let found = self.parts.unclaimed().await?;
         for id in found.intersection(suspects) {

@@ -1,4 +1,4 @@
-//! Forgets tracked UDP flows to a container that went: a client that goes on sending would be led to its old address.
+//! Forgets tracked UDP flows to an address that a container has no more: a client that goes on sending would be led there.
 
 use std::net::IpAddr;
 

@@ -1,11 +1,11 @@
 //! The firewall's table: what it should hold, written to the kernel, and put back when somebody else changes it.
 //!
-//! The static part is nft's text, loaded by one `nft` process when a network comes or goes, or to repair; elements of
-//! sets and maps go by netlink. Whoever changes our table from outside is told by the port id of the notification,
+//! The frame is nft's text, loaded by one `nft` process at first, when it changes, or to repair; elements of sets and
+//! maps, those of networks as those of containers, go by netlink. Whoever changes our table from outside is told by the port id of the notification,
 //! which is neither ours nor that of an `nft` we ran.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     io::{self, Write as _},
     process::{Command, Stdio},
@@ -37,7 +37,7 @@ pub struct Fixed {
     pub text: String,
     /// The text without `elements`; empty from a gantryd that does not tell.
     pub frame: String,
-    pub elements: Vec<Element>,
+    pub elements: BTreeSet<Element>,
 }
 
 pub struct Firewall {
@@ -89,11 +89,10 @@ impl Firewall {
     /// Whether the elements that came and went were all there was to write, and are written.
     fn exchange_fixed(&self, before: &Fixed) -> bool {
         let same = self.repair_at.is_none() && !self.fixed.frame.is_empty() && self.fixed.frame == before.frame;
-        let without = |these: &[Element], those: &[Element]| -> Vec<Element> {
-            these.iter().filter(|element| !those.contains(element)).cloned().collect()
-        };
         let (old, new) = (&before.elements, &self.fixed.elements);
-        same && elements::exchange(&self.socket, &self.table, &without(old, new), &without(new, old)).is_ok()
+        let went: Vec<Element> = old.difference(new).cloned().collect();
+        let came: Vec<Element> = new.difference(old).cloned().collect();
+        same && elements::exchange(&self.socket, &self.table, &went, &came).is_ok()
     }
 
     /// Puts a container's elements in, in place of those it had.

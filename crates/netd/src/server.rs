@@ -145,7 +145,7 @@ impl Server {
         match request {
             Request::Hello { .. } => return Ok(Reply::Hello { version: net::VERSION }),
             Request::Rules { table, text, frame, elements } => {
-                self.firewall.set_rules(table, Fixed { text, frame, elements })?;
+                self.firewall.set_rules(table, Fixed { text, frame, elements: elements.into_iter().collect() })?;
             }
             Request::Hold { container, ports } if ports.len() == fds.len() => self.ports.hold(container, ports, fds),
             Request::Lead { container, targets, elements } => {

@@ -98,11 +98,6 @@ impl Inner {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let namespaces = Namespaces::open(settings.exec_root.join("netns"))?;
         let (netd, found) = Netd::open(settings.netd.clone(), folder.clone())?;
-        if !settings.iptables {
-            // What an earlier gantryd put in force is not to be kept in force.
-            let none = Rules::default().request(rules::table_name(&settings.engine), &settings.engine);
-            netd.ask_blocking(none, Vec::new(), Duration::from_secs(60))?;
-        }
         let mut reservations = Reservations::default();
         for (container, ports) in found.ports {
             if let Ok(id) = ContainerId::parse(&container) {
@@ -110,12 +105,20 @@ impl Inner {
             }
         }
         let rules = fs::read(folder.join("rules.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let rules: Rules = rules.unwrap_or_default();
+        if !settings.iptables && !rules.bridges.is_empty() {
+            // What an earlier gantryd put in force is not to be kept in force.
+            let none = Rules::default().request(rules::table_name(&settings.engine), &settings.engine);
+            if let Err(error) = netd.ask_blocking(none, Vec::new(), Duration::from_secs(60)) {
+                tracing::warn!(%error, "firewall rules of an earlier gantryd may still be in force");
+            }
+        }
         Ok(Self {
             forwarding: Forwarding::new(&folder),
             namespaces,
             netd,
             leftovers: Leftovers::new()?,
-            rules: Mutex::new(rules.unwrap_or_default()),
+            rules: Mutex::new(rules),
             reservations: Mutex::new(reservations),
             parents: Mutex::default(),
             portless: Mutex::default(),
@@ -130,43 +133,45 @@ impl Inner {
         // Before the first rule: they would be about somebody else's interface.
         driver.check(network)?;
         if let Some(parent) = driver.parent(network) {
-            self.parents.lock().insert(network.id.clone(), parent);
+            let mut parents = self.parents.lock();
+            parents.insert(network.id.clone(), parent);
+            return driver.create(network, &self.settings);
         }
         if let Some(wanted) = driver.rules(network, &self.settings)? {
             let mut rules = self.rules.lock();
-            self.switch_forwarding_on(&wanted)?;
+            let (forward, v6) = self.forwards(&wanted);
+            if forward {
+                self.forwarding.note(v6)?;
+            }
             let mut next = rules.clone();
             let guard = if self.settings.ip_forward_no_drop { WasOff::default() } else { self.forwarding.was_off() };
-            (next.guard_v4, next.guard_v6) = (guard.v4, guard.v6);
+            (next.guard_v4, next.guard_v6, next.guard_forwarding) = (guard.v4, guard.v6, false);
             next.bridges.retain(|_, bridge| bridge.network != wanted.network);
             next.bridges.insert(network.bridge.clone(), wanted);
             // The rules first: a bridge that is up is never without them.
             self.enforce(&mut rules, next)?;
+            if forward {
+                self.forwarding.switch_on(v6)?;
+            }
             return driver.create(network, &self.settings);
         }
         driver.create(network, &self.settings)
     }
 
-    fn switch_forwarding_on(&self, wanted: &rules::BridgeRules) -> Result<()> {
-        if self.settings.ip_forward && !wanted.internal {
-            self.forwarding.switch_on()?;
-            if wanted.subnets.iter().any(|net| net.addr().is_ipv6()) {
-                self.forwarding.switch_on_v6()?;
-            }
-        }
-        Ok(())
+    /// Whether its packets are forwarded, and those of IPv6 among them.
+    fn forwards(&self, wanted: &rules::BridgeRules) -> (bool, bool) {
+        let v6 = wanted.subnets.iter().any(|net| net.addr().is_ipv6());
+        (self.settings.ip_forward && !wanted.internal, v6)
     }
 
     fn remove_network(&self, id: &NetworkId) -> Result<()> {
-        let heir = {
-            let mut parents = self.parents.lock();
-            let parent = parents.remove(id);
-            parents.iter().find(|(_, other)| Some(*other) == parent.as_ref()).map(|(heir, _)| heir.clone())
-        };
-        if let Some(heir) = heir {
-            // The interface that both hang on goes with the last of them.
-            return Ok(links::pass_on(id, &heir, &self.settings)?);
-        }
+        // An interface that another network hangs on is that one's from now on, and goes with the last of them. Held
+        // until it is so: a network that is being made must not find it and then miss it.
+        let mut parents = self.parents.lock();
+        let heirs = parents.iter().filter(|(other, _)| *other != id).map(|(other, name)| (name.clone(), other.clone()));
+        links::pass_on(id, &heirs.collect(), &self.settings)?;
+        parents.remove(id);
+        drop(parents);
         let mut rules = self.rules.lock();
         let bridges = rules.bridges.iter().filter(|(_, bridge)| bridge.network == id.as_str());
         let known: Vec<String> = bridges.map(|(name, _)| name.clone()).collect();
@@ -184,7 +189,7 @@ impl Inner {
         Ok(found.into_iter().collect())
     }
 
-    /// The one place where the table is applied. netd does nothing where it has this text already and it is in force.
+    /// The one place where the table is applied. netd writes no more than what has changed since it was told last.
     fn enforce(&self, rules: &mut Rules, next: Rules) -> Result<()> {
         if self.settings.iptables {
             let table = rules::table_name(&self.settings.engine);
@@ -263,6 +268,12 @@ impl Network for KernelNetwork {
     async fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
         let (inner, network) = (self.inner.clone(), network.clone());
         blocking(move || inner.ensure_network(&network)).await
+    }
+
+    fn expect_networks(&self, networks: &[NetworkRecord]) {
+        let parent =
+            |network: &NetworkRecord| Some((network.id.clone(), driver::named(&network.driver).ok()?.parent(network)?));
+        self.inner.parents.lock().extend(networks.iter().filter_map(parent));
     }
 
     async fn remove_network(&self, id: &NetworkId) -> Result<()> {

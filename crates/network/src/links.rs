@@ -1,6 +1,9 @@
 //! The links of our networks on the host, found by the mark that they bear.
 
-use std::{collections::BTreeSet, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use gantry_domain::NetworkId;
 use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
@@ -42,12 +45,17 @@ pub fn remove(id: &NetworkId, known: &[String], settings: &NetworkSettings) -> i
     Ok(aside)
 }
 
-/// Marks the links of one network as another's.
-pub fn pass_on(from: &NetworkId, to: &NetworkId, settings: &NetworkSettings) -> io::Result<()> {
+/// Marks those links of a network as another's that the other one needs: `heirs`, by the link's name.
+pub fn pass_on(from: &NetworkId, heirs: &BTreeMap<String, NetworkId>, settings: &NetworkSettings) -> io::Result<()> {
+    if heirs.is_empty() {
+        return Ok(());
+    }
     let host = Route::open()?;
     for link in all(&host)?.iter().filter(|link| bridge::network_of(link, settings) == Some(from.as_str())) {
-        let alias = bridge::alias_for(settings, to);
-        gone_is_fine(host.execute(vec![link::set_alias_at(link.header.index, &alias)]))?;
+        if let Some(heir) = bridge::name_of(link).and_then(|name| heirs.get(name)) {
+            let alias = bridge::alias_for(settings, heir);
+            gone_is_fine(host.execute(vec![link::set_alias_at(link.header.index, &alias)]))?;
+        }
     }
     Ok(())
 }

@@ -20,10 +20,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rules {
-    /// We switched forwarding on: traffic between interfaces that are none of any engine's stays forbidden.
-    #[serde(alias = "guard_forwarding")]
+    /// We switched forwarding of IPv4 on: traffic between interfaces that are none of any engine's stays forbidden.
     pub guard_v4: bool,
+    /// The same of IPv6.
     pub guard_v6: bool,
+    /// Both, in the file of an older gantryd.
+    #[serde(skip_serializing)]
+    pub guard_forwarding: bool,
     /// By the bridge's name.
     pub bridges: BTreeMap<String, BridgeRules>,
 }
@@ -81,7 +84,8 @@ impl Rules {
 
     fn write(&self, table: &str, engine: &EngineId, elements: &[Element]) -> String {
         let sets: String = BRIDGE_SETS.iter().map(|(name, kind)| set(name, kind, elements)).collect();
-        let families = [(self.guard_v4, "ipv4"), (self.guard_v6, "ipv6")];
+        let families =
+            [(self.guard_v4 || self.guard_forwarding, "ipv4"), (self.guard_v6 || self.guard_forwarding, "ipv6")];
         let guard: String =
             families.iter().filter(|(on, _)| *on).map(|(_, family)| GUARD.replace("FAMILY", family)).collect();
         let comment: String = engine.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();

@@ -48,7 +48,7 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         host_gateway_ips: host_gateway(values)?,
         default_ip: default_ip(values)?,
         ipv6: values.flag("ipv6"),
-        default_network_opts: serde_json::from_value(values.get("default-network-opts").clone()).unwrap_or_default(),
+        default_network_opts: network_options(values)?,
         icc: values.flag("icc"),
         ip_forward: values.flag("ip-forward"),
         ip_forward_no_drop: values.flag("ip-forward-no-drop"),
@@ -74,6 +74,12 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         max_download_attempts: count(values, "max-download-attempts", "max download attempts")?,
         warnings: Vec::new(),
     })
+}
+
+fn network_options(values: &Values) -> Result<BTreeMap<String, BTreeMap<String, String>>, String> {
+    let given: Option<_> = serde_json::from_value(values.get("default-network-opts").clone())
+        .map_err(|error| format!("invalid default-network-opts: {error}"))?;
+    Ok(given.unwrap_or_default())
 }
 
 /// Docker's two folders where nothing was given; none with the feature `cdi` off, or an empty name alone.

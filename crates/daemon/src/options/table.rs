@@ -70,7 +70,7 @@ fn is_foreign_firewall(value: &Value) -> bool {
 }
 
 const NO_SWARM: &str = "swarm mode is not there";
-const NO_BRIDGE_LAYOUT: &str = "this part of the default bridge cannot be set yet (--bip, --fixed-cidr, their kin of IPv6 and --default-address-pool can)";
+const NO_BRIDGE_LAYOUT: &str = "this part of the default bridge cannot be set yet (--bip, --bip6, --fixed-cidr, --fixed-cidr-v6 and --default-address-pool can)";
 
 /// Every option, in the order of dockerd's `--help`.
 pub static ROWS: &[Row] = &[

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::IpamConfig;
 use crate::{Error, Result};
 
 /// How much of a pool is given out (`Status.IPAM` of inspect): addresses in the subnet, and left in the range.
@@ -102,22 +103,45 @@ fn pool_v4([a, b]: [u8; 2], length: u8, size: u8) -> Pool {
 /// The first part of the IPv4 pools that touches none of `taken`. Where none are given, the default ones are meant:
 /// 172.17.0.0/16 to 172.31.0.0/16, 192.168.0.0/20 to 192.168.240.0/20, then the /24s of 10.192.0.0/10.
 /// `InvalidParameter` `all predefined address pools have been fully subnetted`.
-pub fn next_pool(pools: &[Pool], taken: &[IpNet]) -> Result<Ipv4Net> {
+pub fn next_pool(pools: &[Pool], taken: &[IpNet]) -> Result<IpNet> {
     let given = of_family(pools, false);
-    let pools = if given.is_empty() { [default_pools(), more_pools()].concat() } else { given };
-    match first_part(&pools, taken)? {
-        IpNet::V4(net) => Ok(net),
-        IpNet::V6(_) => Err(Error::invalid(FULL)),
-    }
+    first_part(&if given.is_empty() { [default_pools(), more_pools()].concat() } else { given }, taken)
 }
 
 /// The same of the IPv6 pools; where none are given, the first /64 of the engine's own.
-pub fn next_pool_v6(pools: &[Pool], engine: &str, taken: &[IpNet]) -> Result<Ipv6Net> {
+pub fn next_pool_v6(pools: &[Pool], engine: &str, taken: &[IpNet]) -> Result<IpNet> {
     let given = of_family(pools, true);
-    let pools = if given.is_empty() { vec![(local_pool(engine).into(), 64)] } else { given };
-    match first_part(&pools, taken)? {
-        IpNet::V6(net) => Ok(net),
-        IpNet::V4(_) => Err(Error::invalid(FULL)),
+    first_part(&if given.is_empty() { vec![(local_pool(engine).into(), 64)] } else { given }, taken)
+}
+
+/// What the daemon's options say of one family of the default bridge, and the subnet that it has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BridgePool {
+    /// `--bip`: the bridge's own address in its network.
+    pub address: Option<IpNet>,
+    /// `--fixed-cidr`: where containers get theirs from.
+    pub range: Option<IpNet>,
+    pub kept: Option<IpNet>,
+}
+
+impl BridgePool {
+    /// The pool that follows; `next` gives a subnet where nothing does.
+    pub fn pool(self, next: impl FnOnce() -> Result<IpNet>) -> Result<IpamConfig> {
+        let fits = |subnet: &IpNet| self.range.is_none_or(|range| subnet.contains(&range));
+        let subnet = match (self.address, self.kept.filter(fits), self.range) {
+            (Some(address), _, _) => address.trunc(),
+            (None, Some(kept), _) => kept,
+            // A range alone is the whole network.
+            (None, None, Some(range)) => range,
+            (None, None, None) => next()?,
+        };
+        let gateway = self.address.map(|address| address.addr()).or_else(|| gateway(subnet, None, &[]));
+        Ok(IpamConfig {
+            subnet: subnet.to_string(),
+            ip_range: self.range.map(|range| range.to_string()).unwrap_or_default(),
+            gateway: gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+            ..IpamConfig::default()
+        })
     }
 }
 
@@ -211,10 +235,10 @@ mod tests {
     #[test]
     fn pools_of_a_family_are_those_that_were_given_for_it() {
         let pools: Vec<Pool> = vec![("10.5.0.0/16".parse().unwrap(), 24), ("fd12:5::/48".parse().unwrap(), 64)];
-        assert_eq!(next_pool(&pools, &["10.5.0.0/24".parse().unwrap()]).unwrap(), net("10.5.1.0/24"));
+        assert_eq!(next_pool(&pools, &["10.5.0.0/24".parse().unwrap()]).unwrap(), net("10.5.1.0/24").into());
         let second = next_pool_v6(&pools, "one", &["fd12:5::/64".parse().unwrap()]).unwrap();
         assert_eq!(second.to_string(), "fd12:5:0:1::/64");
-        assert_eq!(next_pool(&pools[1..], &[]).unwrap(), net("172.17.0.0/16"));
+        assert_eq!(next_pool(&pools[1..], &[]).unwrap(), net("172.17.0.0/16").into());
         assert!(next_pool(&pools, &["10.0.0.0/8".parse().unwrap()]).is_err());
         let all: Vec<Pool> = vec![("fd12::/127".parse().unwrap(), 128), ("::/0".parse().unwrap(), 64)];
         assert_eq!(next_pool_v6(&all, "one", &["fd12::/128".parse().unwrap()]).unwrap().to_string(), "fd12::1/128");
@@ -222,11 +246,28 @@ mod tests {
     }
 
     #[test]
+    fn the_default_bridge_is_what_is_said_then_what_it_was_then_what_is_free() {
+        let parsed = |text: &str| Some(text.parse::<IpNet>().unwrap());
+        let made = |address, range, kept| {
+            let pool = BridgePool { address, range, kept }.pool(|| Ok("172.17.0.0/16".parse().unwrap())).unwrap();
+            (pool.subnet, pool.ip_range, pool.gateway)
+        };
+        let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        assert_eq!(made(None, None, None), text("172.17.0.0/16", "", "172.17.0.1"));
+        assert_eq!(made(None, None, parsed("10.1.0.0/16")), text("10.1.0.0/16", "", "10.1.0.1"));
+        let bip = parsed("10.2.0.9/24");
+        assert_eq!(made(bip, None, parsed("10.1.0.0/16")), text("10.2.0.0/24", "", "10.2.0.9"));
+        let range = parsed("10.1.5.0/24");
+        assert_eq!(made(None, range, parsed("10.1.0.0/16")), text("10.1.0.0/16", "10.1.5.0/24", "10.1.0.1"));
+        assert_eq!(made(None, range, parsed("10.3.0.0/16")), text("10.1.5.0/24", "10.1.5.0/24", "10.1.5.1"));
+    }
+
+    #[test]
     fn engines_have_ipv6_pools_of_their_own() {
         let (one, two) = (next_pool_v6(&[], "one", &[]).unwrap(), next_pool_v6(&[], "two", &[]).unwrap());
-        assert!(one != two && one.addr().octets()[0] == 0xfd && one.prefix_len() == 64);
+        assert!(one != two && one.to_string().starts_with("fd") && one.prefix_len() == 64);
         let next = next_pool_v6(&[], "one", &[one.into()]).unwrap();
-        assert!(next != one && local_pool("one").contains(&next));
+        assert!(next != one && IpNet::from(local_pool("one")).contains(&next));
     }
 
     #[test]
@@ -246,7 +287,7 @@ mod tests {
     #[test]
     fn a_huge_pool_in_small_parts_is_skipped_over_at_once() {
         let pool = next_pool(&[(net("10.0.0.0/8").into(), 30)], &["10.0.0.0/9".parse().unwrap()]).unwrap();
-        assert_eq!(pool, net("10.128.0.0/30"));
+        assert_eq!(pool, net("10.128.0.0/30").into());
     }
 
     proptest! {
@@ -257,10 +298,7 @@ mod tests {
                 .map(|(bits, length)| Ipv4Net::new(Ipv4Addr::from(0xAC10_0000 | (bits & 0xF_FFFF)), length).unwrap().trunc().into())
                 .collect();
             if let Ok(pool) = next_pool(&[], &taken) {
-                for net in taken {
-                    let IpNet::V4(net) = net else { unreachable!() };
-                    prop_assert!(!net.contains(&pool) && !pool.contains(&net));
-                }
+                prop_assert!(!overlaps(pool, &taken));
             }
         }
     }

@@ -15,6 +15,8 @@ use crate::{
 pub trait Network: Send + Sync {
     /// Makes the network's links and rules, or repairs them. May be repeated. `host` and `null` need nothing.
     async fn ensure_network(&self, network: &NetworkRecord) -> Result<()>;
+    /// The networks on record, told before the first removal: what they share on the host is not taken from them.
+    fn expect_networks(&self, _networks: &[NetworkRecord]) {}
     /// Takes everything that bears this network's id away. Absent is `Ok`.
     async fn remove_network(&self, id: &NetworkId) -> Result<()>;
     /// Networks for which links or rules of ours exist; for the reconciliation.

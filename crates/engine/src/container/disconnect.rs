@@ -36,7 +36,9 @@ impl Owner {
         match network {
             Ok(network) => self.disconnect_known(&network).await,
             // A network that went while the container was not in it: only its entry is left.
-            Err(_) if force || !self.status.has_process() => self.forget_entry(typed).await,
+            Err(error) if error.is_not_found() && (force || !self.status.has_process()) => {
+                self.forget_entry(typed).await
+            }
             Err(error) => Err(error),
         }
     }
@@ -45,11 +47,16 @@ impl Owner {
         let mut entries = self.record.networks.iter();
         let entry = entries.find(|(name, asked)| *name == typed || asked.network_id == typed);
         let Some(name) = entry.map(|(name, _)| name.clone()) else { return Err(self.not_connected(typed)) };
-        let before = self.record.networks.clone();
+        let before = self.record.clone();
         self.record.networks.remove(&name);
+        let endpoint = self.record.run.as_mut().and_then(|run| run.endpoints.remove(&name));
         if let Err(error) = self.save().await {
-            self.record.networks = before;
+            self.record.networks = before.networks;
+            self.record.run = before.run;
             return Err(error);
+        }
+        if let Some(network) = endpoint.and_then(|endpoint| endpoint.network_id) {
+            self.parts.claims.lock().leave_network(&network, &self.record.id);
         }
         self.publish();
         Ok(())

@@ -1,5 +1,7 @@
 //! `POST /networks/create`: check, claim, then record and kernel side by side.
 
+use std::collections::BTreeMap;
+
 use gantry_domain::{
     Error, NetworkId, Result,
     network::{Ipam, NetworkRecord, check, options},
@@ -31,13 +33,9 @@ impl Engine {
 
 async fn create(parts: &Parts, request: NetworkCreate) -> Result<NetworkId> {
     check_request(&request)?;
+    let mut request = request;
+    default_options(&mut request, &parts.settings.load().default_network_opts);
     let mut network = record(&request)?;
-    if !network.config_only && network.config_from.is_empty() {
-        let settings = parts.settings.load();
-        for (option, value) in settings.default_network_opts.get(&network.driver).into_iter().flatten() {
-            network.options.entry(option.clone()).or_insert_with(|| value.clone());
-        }
-    }
     // Also where every subnet is given: the question is cheap, and the answer must be no older than the claim.
     let host = if network.config_only { Vec::new() } else { parts.ports.network.host_routes().await? };
     claim(parts, &mut network, &host)?;
@@ -87,6 +85,18 @@ fn check_request(request: &NetworkCreate) -> Result<()> {
     Ok(())
 }
 
+/// `--default-network-opt`: options of the driver that the request does not name.
+fn default_options(request: &mut NetworkCreate, defaults: &BTreeMap<String, BTreeMap<String, String>>) {
+    let driver = if request.driver.is_empty() { "bridge" } else { &request.driver };
+    // One that is made from a template has that one's.
+    if request.config_from.is_some() {
+        return;
+    }
+    for (option, value) in defaults.get(driver).into_iter().flatten() {
+        request.options.entry(option.clone()).or_insert_with(|| value.clone());
+    }
+}
+
 fn record(request: &NetworkCreate) -> Result<NetworkRecord> {
     let (mut request, enable) = (request.clone(), |family: Option<bool>, option: &str, default: bool| match family {
         Some(said) => Ok(said),
@@ -100,6 +110,12 @@ fn record(request: &NetworkCreate) -> Result<NetworkRecord> {
     let enable_ipv6 = enable(request.enable_ipv6, options::ENABLE_V6, false)?;
     let ipam = request.ipam.take().unwrap_or_default();
     check::ipam(&ipam, enable_ipv6)?;
+    if request.enable_ipv4.is_some() {
+        request.options.remove(options::ENABLE_V4);
+    }
+    if request.enable_ipv6.is_some() {
+        request.options.remove(options::ENABLE_V6);
+    }
     Ok(NetworkRecord {
         generation: 1,
         created: Timestamp::now(),
@@ -195,7 +211,33 @@ async fn undo(parts: &Parts, network: &NetworkRecord) {
         Ok(()) => parts.claims.lock().forget_network(id),
         Err(error) => {
             tracing::warn!(network = %id, %error, "half a network is left for the sweep");
-            parts.claims.lock().going_networks.insert(id.clone());
+            parts.claims.lock().going_networks.insert(id.clone(), None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn defaults(driver: &str, option: &str, value: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+        [(driver.to_owned(), [(option.to_owned(), value.to_owned())].into())].into()
+    }
+
+    #[test]
+    fn default_options_are_read_like_those_of_the_request() {
+        let mut request = NetworkCreate { name: "one".into(), ..NetworkCreate::default() };
+        default_options(&mut request, &defaults("bridge", options::ENABLE_V6, "true"));
+        assert!(record(&request).unwrap().enable_ipv6);
+        request.enable_ipv6 = Some(false);
+        let made = record(&request).unwrap();
+        assert!(!made.enable_ipv6 && made.options.is_empty(), "the request's own word counts");
+        let mut other = NetworkCreate { driver: "macvlan".into(), ..NetworkCreate::default() };
+        default_options(&mut other, &defaults("bridge", options::MTU, "1400"));
+        assert!(other.options.is_empty());
+        let mut named = NetworkCreate { options: [(options::MTU.into(), "1300".into())].into(), ..Default::default() };
+        default_options(&mut named, &defaults("bridge", options::MTU, "1400"));
+        assert_eq!(named.options[options::MTU], "1300");
     }
 }

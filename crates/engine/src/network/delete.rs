@@ -38,10 +38,10 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
         parts.claims.lock().keep_network(id);
         return Err(error);
     }
-    // Decided: name and pools are free when nothing is left on the host, now or after the next start.
+    // Decided: name and pools are free when nothing is left on the host, now or when the sweep is through with it.
     if let Err(error) = parts.ports.network.remove_network(id).await {
         tracing::warn!(network = %id, %error, "a removal is not through yet");
-        parts.claims.lock().going_networks.insert(id.clone());
+        parts.claims.lock().going_networks.insert(id.clone(), Some(network.clone()));
         return Err(error.context("error while removing network"));
     }
     parts.claims.lock().forget_network(id);

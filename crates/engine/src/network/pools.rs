@@ -33,10 +33,10 @@ pub(super) fn fill(parts: &Parts, claims: &Claims, network: &mut NetworkRecord, 
     let mut taken = claims.subnets();
     taken.extend_from_slice(host);
     if v4 && !network.own_pools.v4 {
-        pools.push(pool(ipam::next_pool(&parts.pools, &taken)?.into()));
+        pools.push(pool(ipam::next_pool(&parts.pools, &taken)?));
     }
     if v6 && !network.own_pools.v6 {
-        pools.push(pool(ipam::next_pool_v6(&parts.pools, &parts.id.0, &taken)?.into()));
+        pools.push(pool(ipam::next_pool_v6(&parts.pools, &parts.id.0, &taken)?));
     }
     for pool in &mut pools {
         // An isolated bridge has no address; libnetwork keeps one aside all the same.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use gantry_domain::{
-    Result,
-    network::{IpamConfig, NetworkRecord, ipam},
+    Error, Result,
+    network::{
+        IpamConfig, NetworkRecord,
+        ipam::{self, BridgePool},
+    },
     ports::Write,
     settings::Settings,
 };
@@ -83,55 +86,37 @@ async fn apply(parts: &Parts, bridge: &mut NetworkRecord, wanted: &DefaultBridge
         ("com.docker.network.driver.mtu".into(), if settings.mtu == 0 { 1500 } else { settings.mtu }.to_string()),
     ]);
     let kept: Vec<IpNet> = bridge.ipam.config.iter().flatten().filter_map(IpamConfig::net).collect();
-    let mut taken = Vec::new();
-    if kept.is_empty() || (settings.ipv6 && kept.len() < 2) {
-        taken = parts.ports.network.host_routes().await?;
-        taken.extend(parts.claims.lock().subnets());
+    let of_family = |v6: bool| kept.iter().find(|net| net.addr().is_ipv6() == v6).copied();
+    let mut others = parts.claims.lock().subnets();
+    others.retain(|net| !kept.contains(net));
+    let mut taken = others.clone();
+    if of_family(false).is_none() || (settings.ipv6 && of_family(true).is_none()) {
+        taken.extend(parts.ports.network.host_routes().await?);
     }
-    let v4 = Wanted {
-        address: wanted.address.map(IpNet::from),
-        range: wanted.range.map(IpNet::from),
-        kept: kept.iter().find(|net| net.addr().is_ipv4()).copied(),
-    };
-    let mut pools = vec![v4.pool(|| Ok(ipam::next_pool(&wanted.pools, &taken)?.into()))?];
+    let (address, range) = (wanted.address.map(IpNet::from), wanted.range.map(IpNet::from));
+    let v4 = BridgePool { address, range, kept: of_family(false) };
+    let mut pools = vec![v4.pool(|| ipam::next_pool(&wanted.pools, &taken))?];
     if settings.ipv6 {
-        let v6 = Wanted {
-            address: wanted.address_v6.map(IpNet::from),
-            range: wanted.range_v6.map(IpNet::from),
-            kept: kept.iter().find(|net| net.addr().is_ipv6()).copied(),
-        };
-        pools.push(v6.pool(|| Ok(ipam::next_pool_v6(&wanted.pools, &parts.id.0, &taken)?.into()))?);
+        let (address, range) = (wanted.address_v6.map(IpNet::from), wanted.range_v6.map(IpNet::from));
+        let v6 = BridgePool { address, range, kept: of_family(true) };
+        pools.push(v6.pool(|| ipam::next_pool_v6(&wanted.pools, &parts.id.0, &taken))?);
+    }
+    if let Some(pool) = pools.iter().find(|pool| pool.net().is_some_and(|net| ipam::overlaps(net, &others))) {
+        return Err(Error::invalid(format!(
+            "invalid pool request: Pool overlaps with other one on this address space: {} of the default bridge",
+            pool.subnet
+        )));
+    }
+    if bridge.ipam.config.as_ref() != Some(&pools) && parts.claims.lock().is_joined(&bridge.id) {
+        // dockerd's words. They live in it as it is.
+        parts.warn(
+            "WARNING: there are running containers, updated network configuration will not take affect".to_owned(),
+        );
+        return Ok(());
     }
     bridge.enable_ipv6 = settings.ipv6;
     bridge.ipam.config = Some(pools);
     Ok(())
-}
-
-/// What is said of one family of the default bridge, and what it has.
-struct Wanted {
-    address: Option<IpNet>,
-    range: Option<IpNet>,
-    kept: Option<IpNet>,
-}
-
-impl Wanted {
-    fn pool(&self, next: impl FnOnce() -> Result<IpNet>) -> Result<IpamConfig> {
-        let within = |subnet: &IpNet| self.range.is_none_or(|range| subnet.contains(&range));
-        let subnet = match (self.address, self.kept.filter(within), self.range) {
-            (Some(address), _, _) => address.trunc(),
-            (None, Some(kept), _) => kept,
-            // A range alone is the whole network.
-            (None, None, Some(range)) => range,
-            (None, None, None) => next()?,
-        };
-        let gateway = self.address.map(|address| address.addr()).or_else(|| ipam::gateway(subnet, None, &[]));
-        Ok(IpamConfig {
-            subnet: subnet.to_string(),
-            ip_range: self.range.map(|range| range.to_string()).unwrap_or_default(),
-            gateway: gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
-            aux_address: BTreeMap::new(),
-        })
-    }
 }
 
 /// Makes a network's record durable and known.

@@ -15,10 +15,11 @@ const REMOVAL: Duration = Duration::from_secs(60);
 
 /// Removals that were decided, and links that nobody has a record of.
 pub(crate) async fn finish_removals(parts: &Parts, loaded: &Loaded) {
+    parts.ports.network.expect_networks(&loaded.networks);
     for id in &loaded.network_tombstones {
         if let Err(error) = take_away(parts, id).await {
             tracing::warn!(network = %id, %error, "a removal is left for the sweep");
-            parts.claims.lock().going_networks.insert(id.clone());
+            parts.claims.lock().going_networks.insert(id.clone(), None);
         }
     }
     // A log that was lost or damaged says nothing on what there was.
@@ -31,21 +32,32 @@ pub(crate) async fn finish_removals(parts: &Parts, loaded: &Loaded) {
         }
         match parts.ports.network.remove_network(&id).await {
             Ok(()) => tracing::warn!(network = %id, "a network that was cut off in the making is removed"),
-            Err(error) => tracing::warn!(network = %id, %error, "half a network is left for the next start"),
+            Err(error) => {
+                tracing::warn!(network = %id, %error, "half a network is left for the sweep");
+                parts.claims.lock().going_networks.insert(id, None);
+            }
         }
     }
 }
 
-/// Goes on with the removals that failed on their way; their names and pools are free when they are through.
-pub(crate) async fn go_on(parts: &Parts) {
-    let going: Vec<NetworkId> = parts.claims.lock().going_networks.iter().cloned().collect();
-    for id in going {
+/// Goes on with what failed on its way; names and pools are free when it is through.
+pub(crate) async fn finish_going(parts: &Parts) {
+    let going: Vec<_> = parts.claims.lock().going_networks.clone().into_iter().collect();
+    for (id, removed) in going {
         let gone = async {
-            parts.ports.store.commit(vec![Write::NetworkTombstone { id: id.clone() }]).await?;
+            if removed.is_none() {
+                // Of an undo: its record may be durable, and its tombstone not.
+                parts.ports.store.commit(vec![Write::NetworkTombstone { id: id.clone() }]).await?;
+            }
             take_away(parts, &id).await
         };
         match within(REMOVAL, "removing a network", gone).await {
-            Ok(()) => parts.claims.lock().forget_network(&id),
+            Ok(()) => {
+                parts.claims.lock().forget_network(&id);
+                if let Some(network) = removed {
+                    super::publish(parts, &network, "destroy", &[]);
+                }
+            }
             Err(error) => tracing::debug!(network = %id, %error, "a removal is left for the next pass"),
         }
     }

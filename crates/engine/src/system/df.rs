@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_domain::{Result, volume::VolumeRecord};
+use gantry_domain::{ErrorKind, Result, volume::VolumeRecord};
 
 use super::{DiskUsage, DiskUsageKinds, VolumeUsage};
 use crate::{
@@ -48,8 +48,13 @@ impl Engine {
         let mut usage = Vec::with_capacity(volumes.len());
         for (volume, references) in volumes {
             let size = within(COUNTING, "counting a volume", self.parts.ports.volumes.usage(&volume)).await;
-            let Some(size) = readable("volume", &volume.name, size)? else { continue };
-            usage.push(VolumeUsage { volume, size: size as i64, references: references as i64 });
+            let size = match size {
+                // Not known, in Docker's sign for it.
+                Err(error) if error.kind() == ErrorKind::Cancelled => Some(-1),
+                size => readable("volume", &volume.name, size)?.map(|size| size as i64),
+            };
+            let Some(size) = size else { continue };
+            usage.push(VolumeUsage { volume, size, references: references as i64 });
         }
         Ok(usage)
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use gantry_domain::{
     Error, Result,
-    network::{NetworkRecord, endpoint},
+    network::{NetworkRecord, endpoint, options},
 };
 use netlink_packet_route::link::{
     InfoData, InfoIpVlan, InfoKind, InfoMacVlan, IpVlanFlags, IpVlanMode, LinkInfo, LinkMessage, MacVlanMode,
@@ -77,15 +77,16 @@ impl Parented {
                 "l3s" => IpVlanMode::L3S,
                 _ => IpVlanMode::L2,
             };
-            let flag = match network.ipvlan_flag().unwrap_or_default() {
-                "private" => IpVlanFlags::Private,
-                "vepa" => IpVlanFlags::Vepa,
-                _ => IpVlanFlags::empty(),
-            };
-            return vec![
-                LinkInfo::Kind(InfoKind::IpVlan),
-                LinkInfo::Data(InfoData::IpVlan(vec![InfoIpVlan::Mode(mode), InfoIpVlan::Flags(flag)])),
-            ];
+            let mut data = vec![InfoIpVlan::Mode(mode)];
+            // The parent has them once, for all its networks: who does not ask leaves them as they are.
+            if network.options.contains_key(options::IPVLAN_FLAG) {
+                data.push(InfoIpVlan::Flags(match network.ipvlan_flag().unwrap_or_default() {
+                    "private" => IpVlanFlags::Private,
+                    "vepa" => IpVlanFlags::Vepa,
+                    _ => IpVlanFlags::empty(),
+                }));
+            }
+            return vec![LinkInfo::Kind(InfoKind::IpVlan), LinkInfo::Data(InfoData::IpVlan(data))];
         }
         let mode = match mode {
             "private" => MacVlanMode::Private,

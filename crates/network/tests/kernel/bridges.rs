@@ -249,6 +249,36 @@ fn what_leaves_a_bridge_has_the_address_that_was_asked_for() {
     });
 }
 
+/// As with a VLAN that the first of two networks made.
+#[test]
+fn an_interface_that_two_networks_hang_on_goes_with_the_last_of_them() {
+    lab::run("bridges::an_interface_that_two_networks_hang_on_goes_with_the_last_of_them", |lab| async move {
+        let parented = |name: &str, subnet| {
+            let mut made = record(name, &[subnet]);
+            (made.driver, made.bridge) = ("macvlan".into(), String::new());
+            made.options.insert("parent".into(), "shared0".into());
+            made
+        };
+        let (one, two) = (parented("one", "10.1.0.0/24"), parented("two", "10.2.0.0/24"));
+        let engine = lab.settings().engine;
+        sh(&format!("ip link add shared0 alias gantry:{engine}:{} up type veth peer name far0", one.id));
+        let network = lab.open().await;
+        network.ensure_network(&one).await.unwrap();
+        network.ensure_network(&two).await.unwrap();
+        network.remove_network(&one.id).await.unwrap();
+        network.remove_network(&one.id).await.unwrap();
+        assert!(sh("ip link show shared0").contains(&format!("alias gantry:{engine}:{}", two.id)));
+        // A new gantryd finishes a removal before it has made anything sure.
+        drop(network);
+        let network = lab.open().await;
+        network.expect_networks(&[one.clone()]);
+        network.remove_network(&two.id).await.unwrap();
+        assert!(sh("ip link show shared0").contains(&format!("alias gantry:{engine}:{}", one.id)));
+        network.remove_network(&one.id).await.unwrap();
+        assert!(!sh("ip -o link").contains("shared0"));
+    });
+}
+
 #[test]
 fn a_host_that_routes_ipv4_goes_on_when_we_switch_ipv6_on() {
     lab::run("bridges::a_host_that_routes_ipv4_goes_on_when_we_switch_ipv6_on", |lab| async move {

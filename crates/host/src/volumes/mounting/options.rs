@@ -102,7 +102,7 @@ impl Options {
         let (device, target) = (&self.device, target.display());
         let flags = if self.flags.is_empty() { String::new() } else { format!(", flags: {:#x}", self.flags.bits()) };
         let hidden = |option: &String| match option.split_once('=') {
-            Some(("password" | "pass", _)) => "password=********".to_owned(),
+            Some((key @ ("password" | "password2" | "pass"), _)) => format!("{key}=********"),
             _ => option.clone(),
         };
         let data: Vec<String> = self.data.iter().map(hidden).collect();
