@@ -33,7 +33,10 @@ pub fn status(record: &ContainerRecord, status: Status, health: Option<&str>, no
     let since = |at: Timestamp| human_duration(now.duration_since(at).as_secs_f64());
     let up = || since(run.and_then(|run| run.started.0).unwrap_or(now));
     let ended = |word: &str| match exit {
-        Some(exit) => format!("{word} ({}) {} ago", exit.code, since(exit.at)),
+        Some(exit) => {
+            let at = run.and_then(|run| run.times().finished.0).unwrap_or(exit.at);
+            format!("{word} ({}) {} ago", exit.code, since(at))
+        }
         None => String::new(),
     };
     match status {

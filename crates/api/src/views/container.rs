@@ -292,8 +292,8 @@ pub fn inspect(details: &ContainerDetails) -> ContainerInspect {
 fn state(snapshot: &Snapshot) -> State {
     use gantry_domain::container::Status;
     let record = &snapshot.record;
-    let run = record.run.as_ref();
-    let exit = run.and_then(|run| run.exit);
+    let exit = record.run.as_ref().and_then(|run| run.exit);
+    let times = snapshot.times();
     State {
         status: snapshot.status.as_str().to_owned(),
         running: snapshot.status.is_running(),
@@ -304,8 +304,8 @@ fn state(snapshot: &Snapshot) -> State {
         pid: snapshot.pid,
         exit_code: exit.map_or(0, |exit| i64::from(exit.code)),
         error: record.error.clone(),
-        started_at: run.map(|run| run.started).unwrap_or_default().to_string(),
-        finished_at: gantry_domain::GoTime(snapshot.finished_at()).to_string(),
+        started_at: times.started.to_string(),
+        finished_at: times.finished.to_string(),
         health: snapshot.health.as_deref().cloned(),
     }
 }

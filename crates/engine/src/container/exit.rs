@@ -12,7 +12,10 @@ use gantry_domain::{
 };
 use jiff::Timestamp;
 
-use super::owner::Owner;
+use super::{
+    donors::{Starts, await_donors},
+    owner::Owner,
+};
 
 /// The companion reads what is left in the FIFOs; more than this it does not get.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -209,10 +212,11 @@ impl Owner {
     pub(crate) fn run_again_later(&mut self, ran_for: Duration) {
         let wait = restart::next_backoff(self.backoff, ran_for);
         self.backoff = Some(wait);
-        let handle = self.handle.clone();
+        let (handle, parts) = (self.handle.clone(), self.parts.clone());
         // Owned by this owner: ended by a stop, a start or a removal.
         let timer = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
+            await_donors(&parts, &handle.snapshot().record, &Starts::default()).await;
             let started = handle.run_unless_hurried(|owner| owner.start_by_policy().boxed()).await;
             if let Err(error) = started {
                 tracing::info!(container = %handle.id, %error, "the restart policy's start failed");

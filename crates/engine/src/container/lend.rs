@@ -24,6 +24,8 @@ use super::{mounts, owner::Owner};
 
 /// How long a start waits for the copies that write.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// A volume's server that does not answer.
+const MOUNT_LIMIT: Duration = Duration::from_secs(120);
 /// A copy that was told to end and hangs in a file system is left behind.
 const END_LIMIT: Duration = Duration::from_secs(3);
 /// How long the rest of a body is read for a client that is to read an answer.
@@ -137,7 +139,7 @@ impl Owner {
         if !mounts::has_optioned(&self.parts, &self.record) {
             return Ok(None);
         }
-        mounts::mount_quietly(&self.parts, &self.record).await?;
+        // First, so that a mount which is cut off in the middle is undone as well.
         let (held, dropped) = oneshot::channel::<()>();
         let handle = self.handle.clone();
         // Ends with the copy; a container that is gone meanwhile has unmounted them itself.
@@ -147,6 +149,8 @@ impl Owner {
                 tracing::debug!(container = %handle.id, %error, "the volumes of a copy are left to the container");
             }
         });
+        let mounted = mounts::mount_quietly(&self.parts, &self.record);
+        self.handle.bounded(MOUNT_LIMIT, "mounting the volumes", mounted).await?;
         Ok(Some(held))
     }
 

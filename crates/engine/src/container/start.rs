@@ -8,7 +8,7 @@
 //!
 //! Whatever fails, `tear_down` takes away what was made; every removal accepts that there is nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -45,11 +45,26 @@ impl Owner {
         for timer in [self.restart_timer.take(), self.exit_timer.take()].into_iter().flatten() {
             timer.abort();
         }
+        self.begin_anew();
+        self.start().await?;
+        Ok(Outcome::Changed)
+    }
+
+    /// A start at boot, by the restart policy.
+    pub(crate) async fn start_at_boot(&mut self) -> Result<()> {
+        // A client may have been faster.
+        if self.snapshot().may_start()? == Outcome::Unchanged || self.status == Status::Restarting {
+            return Ok(());
+        }
+        self.begin_anew();
+        self.start().await
+    }
+
+    /// What a start does not take over from the runs before it, unless it is a restart by the policy.
+    pub(crate) fn begin_anew(&mut self) {
         self.record.manually_stopped = false;
         self.record.restart_count = 0;
         self.backoff = None;
-        self.start().await?;
-        Ok(Outcome::Changed)
     }
 
     /// A start by the restart policy, when its back-off is over.
@@ -229,13 +244,9 @@ impl Owner {
         self.tear_down().await;
         let was_restarting = self.status == Status::Restarting;
         let exit = Exit { code, at: Timestamp::now(), oom_killed: false };
-        if let Some(run) = self.record.run.as_mut() {
-            run.exit = Some(exit);
-            run.endpoints.clear();
-            run.ports.clear();
-        } else {
-            self.record.run = Some(Run { number: self.record.runs + 1, exit: Some(exit), ..Run::default() });
-        }
+        // Cut off before it had a run of its own: the run before it ended as it did.
+        let run = self.record.run.clone().filter(|run| run.exit.is_none()).unwrap_or_else(|| self.next_run());
+        self.record.run = Some(Run { exit: Some(exit), endpoints: BTreeMap::new(), ports: Vec::new(), ..run });
         self.record.error = error.message().to_owned();
         self.record.desired = Desired::Stopped;
         self.status = if self.record.runs > 0 { Status::Exited } else { Status::Created };
@@ -243,6 +254,7 @@ impl Owner {
         if again {
             self.status = Status::Restarting;
             self.record.desired = Desired::Running;
+            self.record.restart_count += 1;
         }
         self.pid = 0;
         self.publish();

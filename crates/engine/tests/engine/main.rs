@@ -9,5 +9,6 @@ mod lab;
 mod laws;
 mod names;
 mod recovery;
+mod starts;
 mod stuck;
 mod volumes;
