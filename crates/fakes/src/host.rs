@@ -46,13 +46,15 @@ impl HostFacts for Fakes {
         "one-boot".into()
     }
 
-    async fn path_kind(&self, _: &str) -> Result<Option<PathKind>> {
+    async fn path_kind(&self, path: &str) -> Result<Option<PathKind>> {
         self.calls.pass("host.path_kind")?;
-        Ok(Some(PathKind::Directory))
+        Ok((!self.world().missing.contains(path)).then_some(PathKind::Directory))
     }
 
-    async fn make_bind_source(&self, _: &str) -> Result<()> {
-        self.calls.pass("host.make_bind_source")
+    async fn make_bind_source(&self, path: &str) -> Result<()> {
+        self.calls.pass("host.make_bind_source")?;
+        self.world().missing.remove(path);
+        Ok(())
     }
 
     async fn devices(&self, _: &str) -> Result<Vec<DeviceNode>> {

@@ -35,6 +35,8 @@ pub struct World {
     pub unlisted: BTreeSet<ContainerId>,
     /// Containers whose process will not end at SIGTERM.
     pub stubborn: bool,
+    /// Paths of the host that are not there; every other one is a folder.
+    pub missing: BTreeSet<String>,
     pub cdi_specs: Vec<gantry_domain::cdi::SpecFile>,
     /// The kernel has AppArmor, and whether `docker-default` is loaded.
     pub apparmor: Option<bool>,

@@ -93,6 +93,7 @@ impl Owner {
             return Ok(root.clone());
         }
         let ports = self.parts.ports.clone();
+        mounts::make_bind_sources(&self.parts, &self.record).await?;
         let mut keep: Vec<Keep> = vec![Box::new(self.mount_optioned().await?)];
         if write || purpose == Purpose::Write {
             keep.push(Box::new(self.copies.tracker.token()));

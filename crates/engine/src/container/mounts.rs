@@ -6,6 +6,7 @@ use gantry_domain::{
     ContainerId, Digest, Error, ErrorKind, Result,
     container::{
         ContainerRecord, HostConfig, MountPoint,
+        mount::BindOptions,
         validate::mounts::{inherit, parse_volumes_from},
     },
     event::{Event, EventType},
@@ -60,18 +61,28 @@ async fn bind_source(parts: &Parts, point: &MountPoint) -> Result<()> {
     if host.path_kind(&point.source).await?.is_some() {
         return Ok(());
     }
-    // `-v` makes a missing folder; `--mount type=bind` does not, unless asked.
-    let may_create = point
-        .spec
-        .as_ref()
-        .is_none_or(|spec| spec.bind_options.as_ref().is_some_and(|options| options.create_mountpoint));
-    if may_create {
+    if is_made(point) {
         return host.make_bind_source(&point.source).await;
     }
     Err(Error::invalid(format!(
         "invalid mount config for type \"bind\": bind source path does not exist: {}",
         point.source
     )))
+}
+
+/// `-v` makes a missing folder; `--mount type=bind` does not, unless asked.
+fn is_made(point: &MountPoint) -> bool {
+    let asked = |options: &BindOptions| options.create_mountpoint;
+    point.spec.as_ref().is_none_or(|spec| spec.bind_options.as_ref().is_some_and(asked))
+}
+
+/// Makes the sources of bind mounts that have gone since the create: what lies in a tmpfs does at each boot. One that is
+/// not to be made is the runtime's to miss.
+pub(crate) async fn make_bind_sources(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    for point in record.mounts.iter().filter(|point| point.kind == "bind" && is_made(point)) {
+        bind_source(parts, point).await?;
+    }
+    Ok(())
 }
 
 async fn volume_source(parts: &Parts, id: &ContainerId, point: &mut MountPoint) -> Result<()> {
@@ -167,6 +178,19 @@ async fn mount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
     Ok(())
 }
 
+/// Where the memory of the container whose IPC namespace is shared is put for the start.
+pub(crate) fn memory_place(parts: &Parts, record: &ContainerRecord) -> Option<PathBuf> {
+    shared_with(&record.host_config.ipc_mode)?;
+    Some(parts.ports.volumes.part_place(&record.id, record.mounts.len()))
+}
+
+/// That container runs: the spec was made with it.
+async fn mount_memory(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    let Some(other) = shared_with(&record.host_config.ipc_mode) else { return Ok(()) };
+    let process = parts.container(other)?.snapshot().pid;
+    parts.ports.volumes.mount_memory(process, &record.id, record.mounts.len()).await
+}
+
 /// The view is needed until it is mounted; the layers stay as long as the image does, which a container that runs keeps
 /// from being removed.
 async fn mount_image(parts: &Parts, digest: &str, subpath: &str, id: &ContainerId, number: usize) -> Result<()> {
@@ -181,7 +205,8 @@ async fn mount_image(parts: &Parts, digest: &str, subpath: &str, id: &ContainerI
 
 /// A container that runs has its parts in its own mounts.
 pub(crate) async fn unmount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    if !record.mounts.iter().any(|point| Part::of(point).is_some()) {
+    let has_parts = record.mounts.iter().any(|point| Part::of(point).is_some());
+    if !has_parts && shared_with(&record.host_config.ipc_mode).is_none() {
         return Ok(());
     }
     parts.ports.volumes.unmount_parts(&record.id).await
@@ -234,6 +259,7 @@ fn volumes_of(parts: &Parts, record: &ContainerRecord) -> Vec<(VolumeRecord, Mou
 
 /// Mounts the volumes of a run and says so (`mount` events).
 pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    make_bind_sources(parts, record).await?;
     for (volume, point) in volumes_of(parts, record) {
         parts.ports.volumes.mount(&volume, &record.id).await?;
         let more = [
@@ -243,6 +269,7 @@ pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Re
         ];
         publish(parts, &volume, record, "mount", &more);
     }
+    mount_memory(parts, record).await?;
     mount_parts(parts, record).await
 }
 

@@ -129,7 +129,7 @@ impl Owner {
 
     /// Everything that the task needs; what does not depend on each other goes side by side.
     async fn prepare(&mut self) -> Result<StdioPaths> {
-        let spec = self.spec().await?;
+        let spec = self.checked_spec().await?;
         let files = self.files().await?;
         let stdio = self.stdio_setup();
         let shipment = LogShipment::of(&self.record)?;

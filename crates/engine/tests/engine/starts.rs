@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_domain::{Error, GoTime};
+use gantry_domain::{Error, ErrorKind, GoTime};
 use serde_json::json;
 
 use crate::lab::Lab;
@@ -144,4 +144,80 @@ async fn a_restart_that_fails_is_one_of_the_tries_of_on_failure() {
     lab.settle().await;
     assert_eq!(lab.fakes.calls.count("runtime.create_task"), 3);
     assert_eq!(lab.status("web").await, "exited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bind_source_that_has_gone_is_made_again_by_a_start_and_by_a_copy() {
+    let typed = json!({"Binds": ["/run/x:/x"]});
+    let asked = json!({"Mounts": [
+        {"Type": "bind", "Source": "/run/x", "Target": "/x", "BindOptions": {"CreateMountpoint": true}}
+    ]});
+    let plain = json!({"Mounts": [{"Type": "bind", "Source": "/run/x", "Target": "/x"}]});
+    for (host_config, made) in [(typed, true), (asked, true), (plain, false)] {
+        let lab = Lab::new().await;
+        lab.create("web", host_config).await.unwrap();
+        let gone = || lab.fakes.world().missing.contains("/run/x");
+        lab.fakes.world().missing.insert("/run/x".into());
+        lab.engine.container_archive_info("web", "/").await.unwrap();
+        assert_ne!(gone(), made, "by a copy");
+        lab.fakes.world().missing.insert("/run/x".into());
+        lab.engine.container_start("web").await.unwrap();
+        assert_ne!(gone(), made, "by a start");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_of_a_container_that_was_not_made_to_be_shared_is_not_joined() {
+    for (mode, allowed) in [("", false), ("private", false), ("none", false), ("shareable", true), ("host", true)] {
+        let lab = Lab::new().await;
+        let donor = lab.running("donor", json!({"IpcMode": mode})).await;
+        lab.create("guest", json!({"IpcMode": "container:donor"})).await.unwrap();
+        let started = lab.engine.container_start("guest").await;
+        assert_eq!(started.is_ok(), allowed, "{mode}");
+        if allowed {
+            let third = json!({"IpcMode": "container:guest"});
+            lab.running("third", third).await;
+            continue;
+        }
+        let error = started.unwrap_err();
+        let text = format!(
+            "failed to join IPC namespace: container {donor}: non-shareable IPC (hint: use IpcMode:shareable for the \
+             donor container)"
+        );
+        assert_eq!((error.kind(), error.message()), (ErrorKind::InvalidParameter, text.as_str()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_cannot_be_joined_is_told_in_dockers_words() {
+    let cases = [
+        (
+            "NetworkMode",
+            "cannot join network namespace of a non running container: container donor is created",
+            ErrorKind::Conflict,
+        ),
+        ("IpcMode", "failed to join IPC namespace: container <id> is not running", ErrorKind::Conflict),
+        // Made while the spec is: no error of the request.
+        ("PidMode", "failed to join PID namespace: container <id> is not running", ErrorKind::System),
+    ];
+    for (mode, text, kind) in cases {
+        let lab = Lab::new().await;
+        let donor = lab.create("donor", json!({"IpcMode": "shareable"})).await.unwrap();
+        lab.create("guest", json!({mode: "container:donor"})).await.unwrap();
+        let error = lab.engine.container_start("guest").await.unwrap_err();
+        assert_eq!((error.message(), error.kind()), (text.replace("<id>", donor.as_str()).as_str(), kind), "{mode}");
+        lab.remove("donor").await.unwrap();
+        let error = lab.engine.container_start("guest").await.unwrap_err();
+        assert!(error.message().ends_with(&format!(": No such container: {donor}")), "{mode}: {error}");
+        assert_ne!(error.kind(), ErrorKind::NotFound, "clients take it for the container's own");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_that_the_image_does_not_have_is_no_error_of_the_request_to_start() {
+    let lab = Lab::new().await;
+    lab.create_with("web", json!({"Image": "busybox", "User": "nobody-known"}), json!({})).await.unwrap();
+    let error = lab.engine.container_start("web").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::System);
+    assert!(error.message().contains("unable to find user nobody-known"), "{error}");
 }
