@@ -54,6 +54,15 @@ pub fn status(record: &ContainerRecord, status: Status, health: Option<&str>, no
     }
 }
 
+/// Go's `strconv.ParseBool`.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Bytes from `10m`, `1.5GiB`, `512` (go-units `RAMInBytes`, binary units).
 pub fn ram_in_bytes(text: &str) -> crate::Result<i64> {
     let bad_size = || Error::invalid(format!("invalid size: '{text}'"));

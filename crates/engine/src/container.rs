@@ -37,6 +37,7 @@ mod unbuilt;
 mod update;
 mod users;
 mod wait;
+mod working_dir;
 
 use gantry_domain::{
     ContainerId, Result,
@@ -99,6 +100,8 @@ pub struct ContainerList {
 #[derive(Debug, Clone)]
 pub struct ContainerDetails {
     pub snapshot: Snapshot,
+    /// `/web/database` where another links to it; in the list only.
+    pub link_names: Vec<String>,
     /// The image as typed, or its id where the name by now points elsewhere.
     pub image_shown: String,
     /// Descriptor of the platform's manifest (`ImageManifestDescriptor`).

@@ -167,7 +167,8 @@ pub trait RootFs: Send + Sync {
     /// Limits an overlay's own layer, which nobody has written to yet, to so many bytes. `InvalidParameter` where its
     /// file system cannot.
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()>;
-    /// Fills an empty volume from the image's folder, with owners and modes; nothing to do when either is not so.
+    /// Fills an empty volume from the image's folder, with owners and modes; nothing to do when the one is not empty or
+    /// the other not there. `Conflict` where there is a file.
     async fn copy_up(&self, root: &RootRef, path: &str, volume: &std::path::Path) -> Result<()>;
     /// Makes sure that a working directory exists (T21).
     async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()>;

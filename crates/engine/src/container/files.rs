@@ -10,7 +10,7 @@ use gantry_domain::{
     exec::ExecConfig,
     network::{hosts, links::Link},
     ports::{DeviceNode, LogFile, LogSink, RuntimeContainer, StdioSetup},
-    text::ram_in_bytes,
+    text::{parse_bool, ram_in_bytes},
 };
 use gantry_spec::{Device, ExecInput, HostFiles, Namespace, SpecInput};
 
@@ -168,7 +168,9 @@ impl Owner {
 
     fn init_path(&self) -> Option<PathBuf> {
         let settings = self.parts.settings.load();
-        let wanted = self.record.host_config.init.unwrap_or(settings.init);
+        let host = &self.record.host_config;
+        // Where another one is process 1, it reaps.
+        let wanted = host.init.unwrap_or(settings.init) && host.pid_mode.is_empty();
         wanted.then(|| PathBuf::from(&settings.init_path))
     }
 
@@ -259,7 +261,7 @@ fn log_sink(record: &ContainerRecord) -> LogSink {
     let option = |key: &str| options.get(&format!("{kept}{key}"));
     let size = option("max-size").and_then(|text| ram_in_bytes(text).ok()).and_then(|size| u64::try_from(size).ok());
     let files = option("max-file").and_then(|text| text.parse().ok());
-    let compress = option("compress").map(|text| text == "true");
+    let compress = option("compress").and_then(|text| parse_bool(text));
     let file = LogFile {
         path: PathBuf::from(&record.log_path),
         max_size: size.or(if local { Some(20 << 20) } else { None }),

@@ -233,7 +233,15 @@ pub(crate) async fn copy_up(parts: &Parts, record: &ContainerRecord) -> Result<(
         parts.ports.volumes.mount(&volume, &record.id).await?;
         let copied = parts.ports.rootfs.copy_up(&root, &point.destination, &PathBuf::from(&point.source)).await;
         parts.ports.volumes.unmount(&volume, &record.id).await?;
-        copied?;
+        match copied {
+            // One that is bound there on purpose is the runtime's to refuse.
+            Err(error) if error.is_conflict() && !(point.anonymous && point.spec.is_none()) => {}
+            Err(error) if error.is_conflict() => {
+                let text = format!("cannot mount volume over existing file, {}", error.message());
+                return Err(Error::system(text));
+            }
+            copied => copied?,
+        }
     }
     Ok(())
 }
