@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use gantry_domain::{
     Result,
+    container::usage::ResourceUsage,
     ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
 };
 
@@ -73,6 +74,11 @@ impl HostFacts for Fakes {
     async fn read_file(&self, _: &str, _: u64) -> Result<Vec<u8>> {
         self.calls.pass("host.read_file")?;
         Ok(Vec::new())
+    }
+
+    async fn usage(&self, _: u32) -> Result<ResourceUsage> {
+        self.calls.pass("host.usage")?;
+        Ok(ResourceUsage::default())
     }
 
     async fn ps(&self, pids: &[u32], _: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
