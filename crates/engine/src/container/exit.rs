@@ -89,6 +89,8 @@ impl Owner {
         }
         self.event_at("die", &attributes, exit.at);
         self.parts.execs.container_exited(&self.record.id);
+        // Waiters need not wait for it; who wants what the run has, does.
+        self.set_clearing(true);
         self.advance(|now| {
             now.exits += 1;
             now.running = again;
@@ -107,11 +109,13 @@ impl Owner {
         let ran_for = run.started.0.map_or(Duration::ZERO, |started| between(started, exit.at));
         if let Err(error) = self.save().await {
             tracing::error!(container = %self.record.id, %error, "the exit could not be recorded yet");
+            self.set_clearing(false);
             return self.finish_exit_later(number);
         }
         self.exit_timer = None;
         self.network_events("disconnect");
         self.tear_down().await;
+        self.set_clearing(false);
         if self.status == Status::Restarting {
             self.run_again_later(ran_for);
         } else if self.status == Status::Exited

@@ -16,6 +16,17 @@ use super::{
 };
 
 impl Owner {
+    /// `reserve`, once more where a run that is over still held what is wanted: its client has heard of its end.
+    pub(crate) async fn reserve_in_turn(&mut self) -> Result<()> {
+        let Err(error) = self.reserve().await else { return Ok(()) };
+        if !self.parts.ended_runs_are_cleared().await {
+            return Err(error);
+        }
+        self.parts.ports.network.release_ports(&self.record.id).await?;
+        self.parts.claims.lock().leave_networks(&self.record.id);
+        self.reserve().await
+    }
+
     /// Addresses and ports of the run to come; nothing is made yet but the sockets that hold the ports.
     pub(crate) async fn reserve(&mut self) -> Result<()> {
         let run = self.next_run();

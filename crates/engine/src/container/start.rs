@@ -111,7 +111,7 @@ impl Owner {
         self.abandoned = false;
         // What was not there at the create may be by now.
         super::create::resolve_modes(&self.parts, &mut self.record.host_config);
-        self.reserve().await?;
+        self.reserve_in_turn().await?;
         self.record.desired = Desired::Running;
         self.record.error.clear();
         let paths = self.prepare().await?;
