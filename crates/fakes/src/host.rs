@@ -30,6 +30,7 @@ impl HostFacts for Fakes {
                 pids_limit: true,
                 oom_kill_disable: true,
                 blkio_weight: true,
+                blkio_throttle: true,
             },
             apparmor: apparmor.is_some(),
             apparmor_default: apparmor == Some(true),

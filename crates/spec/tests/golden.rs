@@ -49,6 +49,7 @@ impl Case {
             pids_limit: true,
             oom_kill_disable: true,
             blkio_weight: true,
+            blkio_throttle: true,
             ..CgroupFacts::default()
         };
         let config = Config {

@@ -249,6 +249,8 @@ pub struct Facts {
     pub cpus: u32,
     /// Bytes.
     pub memory: u64,
+    /// `0` or `0-1,4`; empty is unknown.
+    pub memory_nodes: String,
     pub hostname: String,
     /// 1 or 2; hybrid is 1.
     pub cgroup_version: u32,
@@ -285,6 +287,7 @@ pub struct CgroupFacts {
     pub pids_limit: bool,
     pub oom_kill_disable: bool,
     pub blkio_weight: bool,
+    pub blkio_throttle: bool,
 }
 
 /// Execs that run, kept under the run directory so that a new gantryd finds them; not synced, gone with the boot.

@@ -68,6 +68,14 @@ fn memory(host: &mut HostConfig, facts: &Facts, update: bool, warnings: &mut Vec
     if host.memory == 0 && host.memory_swap > 0 && !update {
         return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
     }
+    // Newer clients cannot ask for it.
+    if host.kernel_memory > 0 {
+        warnings.push(
+            "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded."
+                .into(),
+        );
+        host.kernel_memory = 0;
+    }
     if host.memory_swappiness.is_some() && (facts.cgroup_version == 2 || !facts.cgroup.memory_limit) {
         warnings.push(
             "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
@@ -185,29 +193,39 @@ fn cpusets(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> 
             if facts.cpus == 1 { "0".to_owned() } else { format!("0-{}", facts.cpus.saturating_sub(1)) }
         ));
     }
-    highest(&host.cpuset_mems).map_err(|()| bad(&host.cpuset_mems, "mems"))?;
+    let wanted = ranges(&host.cpuset_mems).map_err(|()| bad(&host.cpuset_mems, "mems"))?;
+    let there = ranges(&facts.memory_nodes).unwrap_or_default();
+    let available = |(first, last): &(u32, u32)| there.iter().any(|(from, to)| from <= first && last <= to);
+    if !there.is_empty() && !wanted.iter().all(available) {
+        return refuse(format!(
+            "Requested memory nodes are not available - requested {}, available: {}",
+            host.cpuset_mems, facts.memory_nodes
+        ));
+    }
     Ok(())
 }
 
-/// The highest number of a list like `0-3,7`; ranges are not expanded, so that none can fill the memory (T29).
+/// The highest number of a list like `0-3,7`.
 fn highest(list: &str) -> Result<Option<u32>, ()> {
+    Ok(ranges(list)?.into_iter().map(|(_, last)| last).max())
+}
+
+/// First and last of each part of a list; not expanded, so that none can fill the memory (T29).
+fn ranges(list: &str) -> Result<Vec<(u32, u32)>, ()> {
     if list.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         text.parse::<u32>().ok().filter(|_| digits).ok_or(())
     };
-    let mut most = 0;
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(());
-        }
-        most = most.max(last);
-    }
-    Ok(Some(most))
+    list.split(',')
+        .map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let range = (number(first)?, number(last)?);
+            if range.0 <= range.1 { Ok(range) } else { Err(()) }
+        })
+        .collect()
 }
 
 fn block_io(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> Result<()> {
@@ -230,7 +248,28 @@ fn block_io(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) ->
         );
         host.blkio_weight_device = None;
     }
+    throttles(host, facts, warnings);
     Ok(())
+}
+
+fn throttles(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) {
+    if facts.cgroup.blkio_throttle {
+        return;
+    }
+    let limits = [
+        (&mut host.blkio_device_read_bps, "BPS Block I/O read", "BPS read"),
+        (&mut host.blkio_device_write_bps, "BPS Block I/O write", "BPS write"),
+        // Docker's words: without "I/O".
+        (&mut host.blkio_device_read_iops, "IOPS Block read", "IOPS read"),
+        (&mut host.blkio_device_write_iops, "IOPS Block I/O write", "IOPS write"),
+    ];
+    for (limit, what, short) in limits {
+        if limit.take().is_some_and(|list| !list.is_empty()) {
+            warnings.push(format!(
+                "Your kernel does not support {what} limit or the cgroup is not mounted. Block I/O {short} limit discarded."
+            ));
+        }
+    }
 }
 
 fn ulimit(limit: &Ulimit) -> Result<()> {
@@ -277,4 +316,58 @@ pub fn parse_device_rule(rule: &str) -> Result<DeviceRule> {
         Some(DeviceRule { kind, major: number(major)?, minor: number(minor)?, access: access.into() })
     };
     parsed().ok_or_else(|| Error::invalid(format!("invalid device cgroup rule format: '{rule}'")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::container::host_config::ThrottleDevice;
+
+    #[test]
+    fn memory_nodes_that_the_host_does_not_have_are_refused() {
+        let check = |wanted: &str, there: &str| {
+            let mut host = HostConfig { cpuset_mems: wanted.into(), ..HostConfig::default() };
+            let mut facts = Facts { cpus: 2, memory_nodes: there.into(), ..Facts::default() };
+            facts.cgroup.cpuset = true;
+            validate(&mut host, &facts, false).map(drop)
+        };
+        for (wanted, there) in [("0", "0"), ("0-1", "0-1"), ("1,3", "0-1,3"), ("5", "")] {
+            check(wanted, there).unwrap();
+        }
+        assert_eq!(
+            check("0-3", "0-1").unwrap_err().message(),
+            "Requested memory nodes are not available - requested 0-3, available: 0-1"
+        );
+        assert!(check("4294967295", "0").is_err() && check("1-0", "0-1").is_err());
+    }
+
+    #[test]
+    fn each_limit_of_block_devices_that_the_kernel_cannot_keep_is_said_and_taken_away() {
+        let list = || Some(vec![ThrottleDevice { path: "/dev/sda".into(), rate: 1 }]);
+        let mut host = HostConfig {
+            blkio_device_read_bps: list(),
+            blkio_device_write_bps: list(),
+            blkio_device_read_iops: list(),
+            blkio_device_write_iops: list(),
+            ..HostConfig::default()
+        };
+        let warnings = validate(&mut host, &Facts { cpus: 2, ..Facts::default() }, false).unwrap();
+        assert_eq!(
+            warnings,
+            [
+                "BPS Block I/O read limit",
+                "BPS Block I/O write limit",
+                "IOPS Block read limit",
+                "IOPS Block I/O write limit"
+            ]
+            .iter()
+            .zip(["BPS read", "BPS write", "IOPS read", "IOPS write"])
+            .map(|(what, short)| format!(
+                "Your kernel does not support {what} or the cgroup is not mounted. Block I/O {short} limit discarded."
+            ))
+            .collect::<Vec<_>>()
+        );
+        assert_eq!(host, HostConfig::default());
+    }
 }
