@@ -43,8 +43,10 @@ def test_a_start_from_a_checkpoint_is_experimental(clean):
 def test_a_domain_name_is_the_kernels(clean):
     name = ("cat", "/proc/sys/kernel/domainname")
     assert clean.docker("run", "--rm", "--domainname", "example.org", "busybox", *name).stdout == "example.org\n"
-    asked = ("--sysctl", "kernel.domainname=example.net")
-    assert clean.docker("run", "--rm", "--domainname", "example.org", *asked, "busybox", *name).stdout == "example.net\n"
+    # The CLI lets nobody ask for it.
+    asked = {"Domainname": "example.org", "HostConfig": {"Sysctls": {"kernel.domainname": "example.net"}}}
+    id = create(clean, **{**asked, "Cmd": list(name)})[1]["Id"]
+    assert clean.docker("start", "-a", id).stdout == "example.net\n"
 
 
 def test_the_working_directory_is_there_before_the_first_start(clean, tmp_path):

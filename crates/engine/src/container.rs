@@ -3,6 +3,7 @@
 mod addresses;
 mod archive;
 mod attach;
+mod binds;
 mod connect;
 mod create;
 mod delete;
@@ -10,6 +11,7 @@ mod devices;
 mod disconnect;
 mod donors;
 mod exit;
+mod failed_start;
 mod files;
 mod health;
 mod inspect;

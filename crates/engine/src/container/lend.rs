@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{mounts, owner::Owner};
+use super::{binds, mounts, owner::Owner};
 
 /// How long a start waits for the copies that write.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,7 +93,7 @@ impl Owner {
             return Ok(root.clone());
         }
         let ports = self.parts.ports.clone();
-        mounts::make_bind_sources(&self.parts, &self.record).await?;
+        binds::make_sources(&self.parts, &self.record).await?;
         let mut keep: Vec<Keep> = vec![Box::new(self.mount_optioned().await?)];
         if write || purpose == Purpose::Write {
             keep.push(Box::new(self.copies.tracker.token()));

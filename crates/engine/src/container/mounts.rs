@@ -6,7 +6,6 @@ use gantry_domain::{
     ContainerId, Digest, Error, ErrorKind, Result,
     container::{
         ContainerRecord, HostConfig, MountPoint,
-        mount::BindOptions,
         validate::mounts::{inherit, parse_volumes_from},
     },
     event::{Event, EventType},
@@ -15,6 +14,7 @@ use gantry_domain::{
     volume::{ANONYMOUS_LABEL, VolumeRecord},
 };
 
+use super::binds;
 use crate::{
     parts::Parts,
     volume::{Durable, VolumeCreate},
@@ -47,40 +47,11 @@ pub(crate) fn with_inherited(parts: &Parts, host: &HostConfig, own: Vec<MountPoi
 pub(crate) async fn resolve(parts: &Parts, id: &ContainerId, points: &mut [MountPoint]) -> Result<()> {
     for (number, point) in points.iter_mut().enumerate() {
         match point.kind.as_str() {
-            "bind" => bind_source(parts, point).await?,
+            "bind" => binds::make_source(parts, point).await?,
             "volume" => volume_source(parts, id, point).await?,
             "image" => image_source(parts, id, number, point).await?,
             _ => {}
         }
-    }
-    Ok(())
-}
-
-async fn bind_source(parts: &Parts, point: &MountPoint) -> Result<()> {
-    let host = &parts.ports.host;
-    if host.path_kind(&point.source).await?.is_some() {
-        return Ok(());
-    }
-    if is_made(point) {
-        return host.make_bind_source(&point.source).await;
-    }
-    Err(Error::invalid(format!(
-        "invalid mount config for type \"bind\": bind source path does not exist: {}",
-        point.source
-    )))
-}
-
-/// `-v` makes a missing folder; `--mount type=bind` does not, unless asked.
-fn is_made(point: &MountPoint) -> bool {
-    let asked = |options: &BindOptions| options.create_mountpoint;
-    point.spec.as_ref().is_none_or(|spec| spec.bind_options.as_ref().is_some_and(asked))
-}
-
-/// Makes the sources of bind mounts that have gone since the create: what lies in a tmpfs does at each boot. One that is
-/// not to be made is the runtime's to miss.
-pub(crate) async fn make_bind_sources(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    for point in record.mounts.iter().filter(|point| point.kind == "bind" && is_made(point)) {
-        bind_source(parts, point).await?;
     }
     Ok(())
 }
@@ -267,7 +238,7 @@ fn volumes_of(parts: &Parts, record: &ContainerRecord) -> Vec<(VolumeRecord, Mou
 
 /// Mounts the volumes of a run and says so (`mount` events).
 pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    make_bind_sources(parts, record).await?;
+    binds::make_sources(parts, record).await?;
     for (volume, point) in volumes_of(parts, record) {
         parts.ports.volumes.mount(&volume, &record.id).await?;
         let more = [

@@ -1,5 +1,7 @@
 //! Checks of cgroup limits, and what becomes of those that this kernel cannot keep.
 
+mod block_io;
+
 use super::super::{HostConfig, host_config::Ulimit};
 use crate::{Error, Result, ports::Facts};
 
@@ -34,7 +36,7 @@ pub fn validate(host: &mut HostConfig, facts: &Facts, update: bool) -> Result<Ve
     oom_and_pids(host, facts, &mut warnings);
     cpu(host, facts, &mut warnings)?;
     cpusets(host, facts, &mut warnings)?;
-    block_io(host, facts, &mut warnings)?;
+    block_io::check(host, facts, &mut warnings)?;
     host.ulimits.iter().flatten().try_for_each(ulimit)?;
     host.device_cgroup_rules.iter().flatten().try_for_each(|rule| parse_device_rule(rule).map(drop))?;
     Ok(warnings)
@@ -228,50 +230,6 @@ fn ranges(list: &str) -> Result<Vec<(u32, u32)>, ()> {
         .collect()
 }
 
-fn block_io(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> Result<()> {
-    if host.blkio_weight > 0 && !facts.cgroup.blkio_weight {
-        warnings.push(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into(),
-        );
-        host.blkio_weight = 0;
-    }
-    if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
-        return refuse("Range of blkio weight is from 10 to 1000");
-    }
-    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
-        return refuse("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
-    }
-    if host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty()) && !facts.cgroup.blkio_weight {
-        warnings.push(
-            "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
-                .into(),
-        );
-        host.blkio_weight_device = None;
-    }
-    throttles(host, facts, warnings);
-    Ok(())
-}
-
-fn throttles(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) {
-    if facts.cgroup.blkio_throttle {
-        return;
-    }
-    let limits = [
-        (&mut host.blkio_device_read_bps, "BPS Block I/O read", "BPS read"),
-        (&mut host.blkio_device_write_bps, "BPS Block I/O write", "BPS write"),
-        // Docker's words: without "I/O".
-        (&mut host.blkio_device_read_iops, "IOPS Block read", "IOPS read"),
-        (&mut host.blkio_device_write_iops, "IOPS Block I/O write", "IOPS write"),
-    ];
-    for (limit, what, short) in limits {
-        if limit.take().is_some_and(|list| !list.is_empty()) {
-            warnings.push(format!(
-                "Your kernel does not support {what} limit or the cgroup is not mounted. Block I/O {short} limit discarded."
-            ));
-        }
-    }
-}
-
 fn ulimit(limit: &Ulimit) -> Result<()> {
     if !ULIMITS.contains(&limit.name.as_str()) {
         return refuse(format!("invalid ulimit type: {}", limit.name));
@@ -322,7 +280,6 @@ pub fn parse_device_rule(rule: &str) -> Result<DeviceRule> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::container::host_config::ThrottleDevice;
 
     #[test]
     fn memory_nodes_that_the_host_does_not_have_are_refused() {
@@ -340,34 +297,5 @@ mod tests {
             "Requested memory nodes are not available - requested 0-3, available: 0-1"
         );
         assert!(check("4294967295", "0").is_err() && check("1-0", "0-1").is_err());
-    }
-
-    #[test]
-    fn each_limit_of_block_devices_that_the_kernel_cannot_keep_is_said_and_taken_away() {
-        let list = || Some(vec![ThrottleDevice { path: "/dev/sda".into(), rate: 1 }]);
-        let mut host = HostConfig {
-            blkio_device_read_bps: list(),
-            blkio_device_write_bps: list(),
-            blkio_device_read_iops: list(),
-            blkio_device_write_iops: list(),
-            ..HostConfig::default()
-        };
-        let warnings = validate(&mut host, &Facts { cpus: 2, ..Facts::default() }, false).unwrap();
-        assert_eq!(
-            warnings,
-            [
-                "BPS Block I/O read limit",
-                "BPS Block I/O write limit",
-                "IOPS Block read limit",
-                "IOPS Block I/O write limit"
-            ]
-            .iter()
-            .zip(["BPS read", "BPS write", "IOPS read", "IOPS write"])
-            .map(|(what, short)| format!(
-                "Your kernel does not support {what} or the cgroup is not mounted. Block I/O {short} limit discarded."
-            ))
-            .collect::<Vec<_>>()
-        );
-        assert_eq!(host, HostConfig::default());
     }
 }
