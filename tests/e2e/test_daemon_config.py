@@ -53,7 +53,7 @@ def test_bad_flags_are_told_in_dockerds_words(tmp_path, flags, words):
         ("userns-remap", "default"),
         ("authorization-plugins", ["opa"]),
         ("selinux-enabled", True),
-        ("log-driver", "syslog"),
+        ("log-driver", "splunk"),
         ("storage-opts", ["size=10G"]),
         ("ip6tables", False),
     ],

@@ -45,6 +45,12 @@ def ended(fresh):
     docker("run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "1000")
     docker("run", "-d", "--name", "logged", "--restart", "unless-stopped", "--log-driver", "syslog", "--log-opt",
            "syslog-address=udp://127.0.0.1:9", "busybox", "sh", "-c", "echo a line; sleep 1000")  # fmt: skip
+    # They need another container to be up for their own start.
+    needs = ("--restart", "unless-stopped", "busybox", "sleep", "1000")
+    docker("run", "-d", "--name", "donor", "--restart", "unless-stopped", "busybox", "sleep", "1000")
+    docker("run", "-d", "--name", "guest", "--network", "container:donor", *needs)
+    docker("run", "-d", "--name", "second-guest", "--pid", "container:donor", *needs)
+    docker("run", "-d", "--name", "linking", "--link", "donor:db", *needs)
     engine.before = {name: engine.inspect(name) for name in ("always", "web", "no")}
     end_host(engine)
     time.sleep(1)
@@ -54,7 +60,7 @@ def ended(fresh):
 
 def test_policies_are_kept_across_the_end_of_the_host(ended):
     engine = ended
-    for name in ("always", "unless-stopped", "web", "logged", "always-stopped"):
+    for name in ("always", "unless-stopped", "web", "logged", "always-stopped", "donor", "guest", "second-guest", "linking"):
         wait_until(lambda name=name: state(engine, name)["Running"], 20, f"{name} runs again")
     # Stopped by hand, it stays so; dockerd starts one of `always` again.
     assert state(engine, "unless-stopped-stopped")["Status"] == "exited"

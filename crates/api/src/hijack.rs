@@ -122,16 +122,21 @@ async fn run(peer: Peer, session: Session) {
     let Session { framed, streams } = session;
     let streams = streams.await.unwrap_or_else(|error| Streams::complaint(&error));
     let Streams { output, stdin, detach, on_detach } = streams;
+    let mut stdin = stdin;
     let outcome = tokio::select! {
         // Output first: what the process wrote before the client left is still sent.
         biased;
         end = copy_output(output, &mut writer, framed) => end,
-        end = copy_input(&mut reader, stdin, detach, &*peer.hung_up) => end,
+        end = copy_input(&mut reader, &mut stdin, detach, &*peer.hung_up) => end,
     };
     match outcome {
         End::Detached => on_detach(),
         End::OutputOver => {}
-        End::ClientGone => tracing::debug!("attached client went away"),
+        End::ClientGone => {
+            tracing::debug!("attached client went away");
+            // Also where it was the output that could not be written.
+            close(stdin).await;
+        }
     }
     if let Err(error) = writer.shutdown().await {
         tracing::debug!(%error, "attached client went before its stream was closed");
@@ -183,7 +188,7 @@ async fn copy_output(
 /// Ends only when the client detached or is gone; the end of its input alone leaves the output going.
 async fn copy_input(
     reader: &mut ReadHalf<Box<dyn ClientStream>>,
-    mut stdin: Option<ByteSink>,
+    stdin: &mut Option<ByteSink>,
     mut detach: Option<Detector>,
     hung_up: &(dyn Fn() -> bool + Send + Sync),
 ) -> End {
@@ -192,11 +197,10 @@ async fn copy_input(
         buffer.reserve(READ);
         // A failed read is a reset connection.
         let Ok(count) = reader.read_buf(&mut buffer).await else {
-            close(stdin).await;
             return End::ClientGone;
         };
         if count == 0 {
-            close(stdin).await;
+            close(stdin.take()).await;
             return until(hung_up).await;
         }
         let Some(sink) = stdin.as_mut() else {
@@ -210,7 +214,7 @@ async fn copy_input(
         };
         if !typed.is_empty() && sink.send(typed).await.is_err() {
             // The process no longer reads; its output may still come.
-            stdin = None;
+            *stdin = None;
         }
         if detached {
             return End::Detached;

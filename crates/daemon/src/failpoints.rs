@@ -395,6 +395,9 @@ impl Volumes for Points<dyn Volumes> {
     async fn mount_image(&self, image: &[RootMount], subpath: &str, user: &ContainerId, number: usize) -> Result<()> {
         through!("volumes.mount_image", self.0.mount_image(image, subpath, user, number))
     }
+    async fn mount_memory(&self, process: u32, user: &ContainerId, number: usize) -> Result<()> {
+        through!("volumes.mount_memory", self.0.mount_memory(process, user, number))
+    }
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
         through!("volumes.unmount_parts", self.0.unmount_parts(user))
     }

@@ -33,7 +33,10 @@ pub fn status(record: &ContainerRecord, status: Status, health: Option<&str>, no
     let since = |at: Timestamp| human_duration(now.duration_since(at).as_secs_f64());
     let up = || since(run.and_then(|run| run.started.0).unwrap_or(now));
     let ended = |word: &str| match exit {
-        Some(exit) => format!("{word} ({}) {} ago", exit.code, since(exit.at)),
+        Some(exit) => {
+            let at = run.and_then(|run| run.times().finished.0).unwrap_or(exit.at);
+            format!("{word} ({}) {} ago", exit.code, since(at))
+        }
         None => String::new(),
     };
     match status {
@@ -48,6 +51,15 @@ pub fn status(record: &ContainerRecord, status: Status, health: Option<&str>, no
         Status::Dead => "Dead".into(),
         Status::Created => "Created".into(),
         Status::Exited => ended("Exited"),
+    }
+}
+
+/// Go's `strconv.ParseBool`.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 

@@ -3,12 +3,15 @@
 mod addresses;
 mod archive;
 mod attach;
+mod binds;
 mod connect;
 mod create;
 mod delete;
 mod devices;
 mod disconnect;
+mod donors;
 mod exit;
+mod failed_start;
 mod files;
 mod health;
 mod inspect;
@@ -36,6 +39,7 @@ mod unbuilt;
 mod update;
 mod users;
 mod wait;
+mod working_dir;
 
 use gantry_domain::{
     ContainerId, Result,
@@ -51,6 +55,7 @@ pub(crate) use addresses::retake;
 pub use archive::ArchivePut;
 pub use connect::{NetworkConnect, NetworkDisconnect};
 pub(crate) use devices::device_drivers;
+pub(crate) use donors::{Starts, await_donors};
 pub(crate) use exit::UNSEEN;
 pub(crate) use files::exec_process;
 pub use gantry_domain::container::state::Outcome;
@@ -97,6 +102,8 @@ pub struct ContainerList {
 #[derive(Debug, Clone)]
 pub struct ContainerDetails {
     pub snapshot: Snapshot,
+    /// `/web/database` where another links to it; in the list only.
+    pub link_names: Vec<String>,
     /// The image as typed, or its id where the name by now points elsewhere.
     pub image_shown: String,
     /// Descriptor of the platform's manifest (`ImageManifestDescriptor`).

@@ -58,10 +58,11 @@ pub(crate) struct Parts {
     pub execs: ExecTable,
     /// passwd and group files of images by chain id; an image never changes.
     pub users: Mutex<HashMap<String, Arc<crate::container::UserFiles>>>,
+    /// Folders that images have, by chain id.
+    pub working_dirs: Mutex<HashSet<(String, String)>>,
     /// Facts of the host for checks of requests; `/info` reads them anew.
     pub facts: CachedFacts,
-    /// One prune of a kind at a time, as in dockerd.
-    pub pruning: tokio::sync::Mutex<()>,
+    pub pruning: Pruning,
     /// Removed containers of which something is left: a full disk was in the way. The sweep takes it away.
     pub unfinished: Mutex<HashSet<ContainerId>>,
     /// What recovery and the sweeps found, for `/info`.
@@ -69,6 +70,14 @@ pub(crate) struct Parts {
     pub boot_id: String,
     /// Where networks without a subnet of their own take one from; empty: Docker's.
     pub pools: Vec<gantry_domain::network::ipam::Pool>,
+}
+
+/// One prune of a kind at a time; containers and networks are one kind, as in dockerd.
+#[derive(Default)]
+pub(crate) struct Pruning {
+    pub containers: tokio::sync::Mutex<()>,
+    pub images: tokio::sync::Mutex<()>,
+    pub volumes: tokio::sync::Mutex<()>,
 }
 
 impl Engine {
@@ -108,8 +117,9 @@ impl Parts {
             volume_turns: Turns::default(),
             execs: ExecTable::default(),
             users: Mutex::default(),
+            working_dirs: Mutex::default(),
             facts: CachedFacts::default(),
-            pruning: tokio::sync::Mutex::default(),
+            pruning: Pruning::default(),
             unfinished: Mutex::default(),
             warnings: Mutex::default(),
             boot_id,
@@ -144,6 +154,14 @@ impl Parts {
             resolved => resolved?,
         };
         Ok(containers[id].clone())
+    }
+
+    /// Waits, for a while, for the runs that are over and still hold what somebody wants. Whether there were any.
+    pub async fn ended_runs_are_cleared(&self) -> bool {
+        let ended: Vec<Arc<Handle>> =
+            self.containers.read().values().filter(|handle| handle.is_clearing()).cloned().collect();
+        futures::future::join_all(ended.iter().map(|handle| handle.cleared())).await;
+        !ended.is_empty()
     }
 
     /// Says something in `/info` Warnings, once.

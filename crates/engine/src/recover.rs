@@ -109,7 +109,7 @@ impl Engine {
         self.undo_cut_off_starts().await;
         self.release_leases().await;
         self.adopt_execs().await;
-        self.start_policies(&tasks).await;
+        self.start_policies(&tasks);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use gantry_domain::{
     Result,
+    container::usage::ResourceUsage,
     ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
 };
 
@@ -29,6 +30,7 @@ impl HostFacts for Fakes {
                 pids_limit: true,
                 oom_kill_disable: true,
                 blkio_weight: true,
+                blkio_throttle: true,
             },
             apparmor: apparmor.is_some(),
             apparmor_default: apparmor == Some(true),
@@ -46,13 +48,15 @@ impl HostFacts for Fakes {
         "one-boot".into()
     }
 
-    async fn path_kind(&self, _: &str) -> Result<Option<PathKind>> {
+    async fn path_kind(&self, path: &str) -> Result<Option<PathKind>> {
         self.calls.pass("host.path_kind")?;
-        Ok(Some(PathKind::Directory))
+        Ok((!self.world().missing.contains(path)).then_some(PathKind::Directory))
     }
 
-    async fn make_bind_source(&self, _: &str) -> Result<()> {
-        self.calls.pass("host.make_bind_source")
+    async fn make_bind_source(&self, path: &str) -> Result<()> {
+        self.calls.pass("host.make_bind_source")?;
+        self.world().missing.remove(path);
+        Ok(())
     }
 
     async fn devices(&self, _: &str) -> Result<Vec<DeviceNode>> {
@@ -71,6 +75,11 @@ impl HostFacts for Fakes {
     async fn read_file(&self, _: &str, _: u64) -> Result<Vec<u8>> {
         self.calls.pass("host.read_file")?;
         Ok(Vec::new())
+    }
+
+    async fn usage(&self, _: u32) -> Result<ResourceUsage> {
+        self.calls.pass("host.usage")?;
+        Ok(ResourceUsage::default())
     }
 
     async fn ps(&self, pids: &[u32], _: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {

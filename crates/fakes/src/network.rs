@@ -112,9 +112,11 @@ impl Network for Fakes {
         Ok(Vec::new())
     }
 
-    async fn statistics(&self, _: &ContainerId) -> Result<BTreeMap<String, InterfaceStatistics>> {
+    async fn statistics(&self, id: &ContainerId) -> Result<BTreeMap<String, InterfaceStatistics>> {
         self.calls.pass("network.statistics")?;
-        Ok(BTreeMap::new())
+        let world = self.world();
+        let interfaces = world.sandboxes.get(id).into_iter().flat_map(BTreeMap::keys);
+        Ok(interfaces.map(|name| (name.clone(), InterfaceStatistics::default())).collect())
     }
 
     fn warnings(&self) -> Vec<String> {

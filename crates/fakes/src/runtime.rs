@@ -175,8 +175,10 @@ impl Runtime for Fakes {
         set_status(&mut self.world(), id, TaskStatus::Running)
     }
 
-    async fn update_resources(&self, _: &ContainerId, _: Bytes) -> Result<()> {
-        self.calls.pass("runtime.update_resources")
+    async fn update_resources(&self, id: &ContainerId, resources: Bytes) -> Result<()> {
+        self.calls.pass_in_time("runtime.update_resources").await?;
+        self.world().limits.insert(id.clone(), resources);
+        Ok(())
     }
 
     async fn exec(&self, setup: &ExecSetup) -> Result<ExecStarted> {

@@ -33,8 +33,12 @@ pub struct World {
     pub processes: BTreeMap<(ContainerId, Option<ExecId>), Process>,
     /// Containers whose task the runtime's list leaves out, though it is there.
     pub unlisted: BTreeSet<ContainerId>,
+    /// What tasks were limited to since they began.
+    pub limits: BTreeMap<ContainerId, Bytes>,
     /// Containers whose process will not end at SIGTERM.
     pub stubborn: bool,
+    /// Paths of the host that are not there; every other one is a folder.
+    pub missing: BTreeSet<String>,
     pub cdi_specs: Vec<gantry_domain::cdi::SpecFile>,
     /// The kernel has AppArmor, and whether `docker-default` is loaded.
     pub apparmor: Option<bool>,

@@ -195,7 +195,8 @@ impl RootFs for RootFileSystems {
             let copied = with_root(&root, Access::Read, |fd| {
                 match resolve(fd, Path::new(&path), OFlags::RDONLY | OFlags::DIRECTORY) {
                     Ok(source) => copy::tree(&source, &target),
-                    Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+                    Err(Errno::NOENT) => Ok(()),
+                    Err(Errno::NOTDIR) => return Err(Error::conflict(format!("file exists {path}"))),
                     Err(error) => Err(error.into()),
                 }
                 .map_err(|error: io::Error| {

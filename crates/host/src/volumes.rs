@@ -275,6 +275,11 @@ impl Volumes for LocalVolumes {
         blocking(move || part::mount_image(&image, &subpath, &place)).await
     }
 
+    async fn mount_memory(&self, process: u32, user: &ContainerId, number: usize) -> Result<()> {
+        let place = self.part_place(user, number);
+        blocking(move || part::mount_memory(process, &place)).await
+    }
+
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
         let (folder, user) = (self.parts.join(user.as_str()), user.clone());
         blocking(move || part::unmount(&folder).map_err(|error| failed("unmount the parts of", user.short(), error)))

@@ -22,6 +22,9 @@ pub use input::{Device, ExecInput, HostFiles, Namespace, SpecInput};
 /// The version of the runtime specification that runc 1.1 and all later ones take.
 const OCI_VERSION: &str = "1.0.2";
 
+/// The kernel's name of the NIS domain.
+const DOMAIN_NAME: &str = "kernel.domainname";
+
 /// The whole spec of a container, JSON. The root file system is `rootfs` in the bundle.
 pub fn runtime_spec(input: &SpecInput<'_>) -> Result<Bytes> {
     let (record, host) = (input.record, &input.record.host_config);
@@ -35,7 +38,10 @@ pub fn runtime_spec(input: &SpecInput<'_>) -> Result<Bytes> {
     });
     if host.uts_mode != "host" {
         set(&mut spec, "hostname", &record.config.hostname);
-        set(&mut spec, "domainname", &record.config.domainname);
+        // What the specification has for it, runc before 1.2 passes over. One that was asked for wins.
+        if !host.sysctls.contains_key(DOMAIN_NAME) {
+            set(&mut spec["linux"]["sysctl"], DOMAIN_NAME, &record.config.domainname);
+        }
     }
     if !host.annotations.is_empty() {
         spec["annotations"] = json!(host.annotations);

@@ -147,7 +147,8 @@ fn bind(point: &MountPoint, destination: String, input: &SpecInput<'_>) -> Resul
                 input.facts.kernel_version
             )));
         }
-        let recursive = able && !asked.read_only_non_recursive && !asked.non_recursive;
+        let alone = asked.read_only_non_recursive || point.read_only_non_recursive || asked.non_recursive;
+        let recursive = able && !alone;
         options.push(if recursive { "rro" } else { "ro" });
     }
     options.push(if point.propagation.is_empty() { "rprivate" } else { &point.propagation });

@@ -49,6 +49,7 @@ impl Case {
             pids_limit: true,
             oom_kill_disable: true,
             blkio_weight: true,
+            blkio_throttle: true,
             ..CgroupFacts::default()
         };
         let config = Config {
@@ -438,6 +439,40 @@ fn apparmor_is_named_only_where_the_host_has_it() {
     assert_eq!(profile(true, true, false, &[]).as_deref(), Some("docker-default"));
     assert_eq!(profile(true, true, true, &[]).as_deref(), Some("unconfined"));
     assert_eq!(profile(true, false, true, &["apparmor=mine"]).as_deref(), Some("mine"));
+}
+
+#[test]
+fn a_domain_name_is_a_setting_of_an_own_uts_namespace() {
+    let of = |uts: &str, asked: Option<&str>| {
+        let mut case = Case::new();
+        case.record.config.domainname = "example.org".into();
+        case.record.host_config.uts_mode = uts.into();
+        let asked = asked.map(|name| ("kernel.domainname".to_owned(), name.to_owned()));
+        case.record.host_config.sysctls.extend(asked);
+        case.spec()["linux"]["sysctl"]["kernel.domainname"].clone()
+    };
+    assert_eq!(of("", None), "example.org");
+    assert_eq!(of("host", None), Value::Null);
+    assert_eq!(of("", Some("example.net")), "example.net", "one that was asked for wins");
+}
+
+#[test]
+fn a_read_only_bind_of_an_old_client_is_not_recursively_so() {
+    let options = |alone: bool| {
+        let mut case = Case::new();
+        case.mounts = vec![MountPoint {
+            kind: "bind".into(),
+            source: "/data".into(),
+            destination: "/x".into(),
+            read_only_non_recursive: alone,
+            ..MountPoint::default()
+        }];
+        let spec = case.spec();
+        let mounts = spec["mounts"].as_array().unwrap();
+        mounts.iter().find(|mount| mount["destination"] == "/x").unwrap()["options"].clone()
+    };
+    assert_eq!(options(false), json!(["rbind", "rro", "rprivate"]));
+    assert_eq!(options(true), json!(["rbind", "ro", "rprivate"]));
 }
 
 #[test]

@@ -105,6 +105,15 @@ async fn a_client_that_is_gone_ends_the_session() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_gone_when_output_comes_ends_the_input_too() {
+    let fixture = session(false, None);
+    fixture.output.send(chunk(Stream::Stdout, "for nobody")).unwrap();
+    drop(fixture.client);
+    fixture.task.await.unwrap();
+    assert!(fixture.input.lock().unwrap().1, "a program that reads to its end would wait for ever");
+}
+
+#[tokio::test]
 async fn detach_keys_end_the_session_and_not_the_input() {
     let mut fixture = session(false, Some("ctrl-a,d"));
     fixture.client.write_all(b"ls\x01d").await.unwrap();

@@ -53,6 +53,7 @@ pub fn routes() -> Vec<Route> {
             .errors(&[400, 404, 409, 500]),
         Route::post("/containers/{id}/start", "ContainerStart", container_start)
             .summary("Start a container")
+            .query::<StartQuery>()
             .empty(204)
             .empty(304)
             .errors(&[400, 404, 409, 500]),
@@ -221,11 +222,32 @@ async fn container_top(State(app): State<App>, Name(name): Name, Query(query): Q
     Ok(reply::ok(&ContainerTopResponse::from(top)))
 }
 
-async fn container_start(State(app): State<App>, Name(name): Name, headers: HeaderMap) -> Result<Response> {
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct StartQuery {
+    /// Refused: there are no checkpoints.
+    checkpoint: String,
+    /// Refused.
+    #[serde(rename = "checkpoint-dir")]
+    checkpoint_dir: String,
+}
+
+async fn container_start(
+    State(app): State<App>,
+    Name(name): Name,
+    UriQuery(query): UriQuery<StartQuery>,
+    headers: HeaderMap,
+) -> Result<Response> {
     if body::has_more_than(&headers, 7) {
         return Err(ApiError::bad_request(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
+    }
+    if !query.checkpoint.is_empty() {
+        return Err(ApiError::bad_request("checkpoint is only supported in experimental mode"));
+    }
+    if !query.checkpoint_dir.is_empty() {
+        return Err(Error::forbidden("custom checkpointdir is not supported").into());
     }
     Ok(reply::outcome(app.engine.container_start(&name).await?))
 }

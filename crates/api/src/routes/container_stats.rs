@@ -2,13 +2,20 @@
 
 use axum::{extract::State, response::Response};
 use futures::StreamExt as _;
-use gantry_domain::Error;
+use gantry_domain::{Error, container::validate::ApiVersion};
 use gantry_engine::container::StatsMode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    app::App, error::Result, extract::Name, query::Query, reply, route::Route, server::Client, stream,
+    app::App,
+    error::Result,
+    extract::{Name, Version},
+    query::Query,
+    reply,
+    route::Route,
+    server::Client,
+    stream,
     views::stats::StatsResponse,
 };
 
@@ -27,7 +34,7 @@ pub fn routes() -> Vec<Route> {
 struct StatsQuery {
     /// Go on, a sample a second.
     stream: bool,
-    /// One sample at once, without the one before it; not with `stream`.
+    /// One sample at once, without the one before it; not with `stream`. Since 1.41.
     #[serde(rename = "one-shot")]
     one_shot: bool,
 }
@@ -40,11 +47,12 @@ impl Default for StatsQuery {
 
 async fn container_stats(
     State(app): State<App>,
+    Version(api): Version,
     Name(name): Name,
     client: Client,
     Query(query): Query<StatsQuery>,
 ) -> Result<Response> {
-    let mode = match (query.stream, query.one_shot) {
+    let mode = match (query.stream, query.one_shot && api >= ApiVersion(1, 41)) {
         (true, true) => return Err(Error::invalid("cannot have stream=true and one-shot=true").into()),
         (true, false) => StatsMode::Stream,
         (false, true) => StatsMode::OneShot,

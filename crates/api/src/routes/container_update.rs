@@ -1,11 +1,18 @@
 //! Containers: what can be changed of one that is there.
 
 use axum::{extract::State, response::Response};
-use gantry_domain::container::HostConfig;
+use gantry_domain::container::{HostConfig, validate::ApiVersion};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{app::App, error::Result, extract::Name, json::Json, reply, route::Route};
+use crate::{
+    app::App,
+    error::Result,
+    extract::{Name, Version},
+    json::Json,
+    reply,
+    route::Route,
+};
 
 pub fn routes() -> Vec<Route> {
     vec![
@@ -27,9 +34,13 @@ struct ContainerUpdateResponse {
 /// The body is a host config of which only limits and restart policy are read, as in dockerd.
 async fn container_update(
     State(app): State<App>,
+    Version(api): Version,
     Name(name): Name,
-    Json(wanted): Json<HostConfig>,
+    Json(mut wanted): Json<HostConfig>,
 ) -> Result<Response> {
+    if api < ApiVersion(1, 40) {
+        wanted.pids_limit = None;
+    }
     let warnings = app.engine.container_update(&name, wanted).await?;
     Ok(reply::ok(&ContainerUpdateResponse { warnings }))
 }

@@ -34,7 +34,11 @@ pub fn routes() -> Vec<Route> {
             .query::<ListQuery>()
             .json::<Vec<Network>>(200)
             .errors(&[400, 500]),
-        Route::get("/networks/", "NetworkListSlash", network_list).undescribed(),
+        Route::get("/networks/", "NetworkListSlash", network_list)
+            .summary("List networks, as some clients spell it")
+            .query::<ListQuery>()
+            .json::<Vec<Network>>(200)
+            .errors(&[400, 500]),
         Route::get("/networks/{id}", "NetworkInspect", network_inspect)
             .summary("Inspect a network")
             .query::<InspectQuery>()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry_domain::{
     container::{
-        Config, EndpointSettings, HostConfig, MountPoint as Recorded, Snapshot,
+        Config, ContainerRecord, EndpointSettings, HostConfig, MountPoint as Recorded, Snapshot,
         health::Health,
         host_config::{PortBinding, PortMap},
         record::Run,
@@ -230,7 +230,7 @@ pub fn summary(details: &ContainerDetails, now: jiff::Timestamp) -> ContainerSum
     let health = snapshot.health.as_ref().map(|health| health.status.as_str());
     ContainerSummary {
         id: record.id.to_string(),
-        names: vec![format!("/{}", record.name)],
+        names: std::iter::once(format!("/{}", record.name)).chain(details.link_names.iter().cloned()).collect(),
         image: details.image_shown.clone(),
         image_id: record.image.id.as_ref().map(ToString::to_string).unwrap_or_default(),
         image_manifest_descriptor: details.image_manifest.clone(),
@@ -283,17 +283,30 @@ pub fn inspect(details: &ContainerDetails) -> ContainerInspect {
         size_rw: details.size_rw,
         size_root_fs: details.size_root,
         mounts: mounts(&record.mounts),
-        config: record.config.clone(),
+        config: config(record),
         network_settings: network_settings(details),
         image_manifest_descriptor: details.image_manifest.clone(),
     }
 }
 
+/// Older clients read the MAC address that was asked for of the main network here.
+fn config(record: &ContainerRecord) -> Config {
+    let mut config = record.config.clone();
+    let main = match record.host_config.network_mode.as_str() {
+        "" | "default" => "bridge",
+        mode => mode,
+    };
+    if let Some(asked) = record.networks.get(main).filter(|_| config.mac_address.is_empty()) {
+        config.mac_address.clone_from(&asked.mac_address);
+    }
+    config
+}
+
 fn state(snapshot: &Snapshot) -> State {
     use gantry_domain::container::Status;
     let record = &snapshot.record;
-    let run = record.run.as_ref();
-    let exit = run.and_then(|run| run.exit);
+    let exit = record.run.as_ref().and_then(|run| run.exit);
+    let times = snapshot.times();
     State {
         status: snapshot.status.as_str().to_owned(),
         running: snapshot.status.is_running(),
@@ -304,8 +317,8 @@ fn state(snapshot: &Snapshot) -> State {
         pid: snapshot.pid,
         exit_code: exit.map_or(0, |exit| i64::from(exit.code)),
         error: record.error.clone(),
-        started_at: run.map(|run| run.started).unwrap_or_default().to_string(),
-        finished_at: gantry_domain::GoTime(snapshot.finished_at()).to_string(),
+        started_at: times.started.to_string(),
+        finished_at: times.finished.to_string(),
         health: snapshot.health.as_deref().cloned(),
     }
 }

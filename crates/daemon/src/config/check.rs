@@ -1,5 +1,7 @@
 //! Checks of single options, in dockerd's words where it has some.
 
+use serde_json::Value;
+
 use crate::{
     config::{Environment, LogFormat, LogLevel, merge::Values},
     options::{Effect, ROWS, value},
@@ -36,6 +38,13 @@ pub fn notes(values: &Values) -> Vec<String> {
         .collect();
     if values.is_given("live-restore") && !values.flag("live-restore") {
         notes.push("live-restore=false has no effect: containers always outlive gantryd".into());
+    }
+    if let Value::Object(features) = values.get("features") {
+        let unknown = features.iter().filter(|(name, _)| name.as_str() != "cdi");
+        let note = |(name, value): (&String, &Value)| {
+            format!("the feature {name}={value} has no effect: gantryd does not know it")
+        };
+        notes.extend(unknown.map(note));
     }
     notes
 }

@@ -33,15 +33,12 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         default_shm_size: not_negative(values, "default-shm-size", "default shm size")?,
         default_ipc_mode: ipc_mode(values)?,
         default_cgroupns_mode: cgroupns_mode(values)?,
-        cgroup_parent: values.text("cgroup-parent"),
+        cgroup_parent: cgroup_parent(values)?,
         cgroup_driver: cgroup_driver(values)?,
         no_new_privileges: values.flag("no-new-privileges"),
         init: values.flag("init"),
         init_path: values.text("init-path"),
-        seccomp_profile: match values.text("seccomp-profile") {
-            profile if profile == "builtin" => String::new(),
-            profile => profile,
-        },
+        seccomp_profile: seccomp_profile(values)?,
         dns: addresses(values, "dns")?,
         dns_search: dns_search(values)?,
         dns_options: values.list("dns-opts"),
@@ -228,6 +225,27 @@ fn cgroupns_mode(values: &Values) -> Result<String, String> {
 fn default_cgroup_driver(root: &Path) -> &'static str {
     let is_unified = root.join("sys/fs/cgroup/cgroup.controllers").exists();
     if is_unified && root.join("run/systemd/system").is_dir() { "systemd" } else { "cgroupfs" }
+}
+
+fn cgroup_parent(values: &Values) -> Result<String, String> {
+    let parent = values.text("cgroup-parent");
+    let is_slice = parent.len() > ".slice".len() && parent.ends_with(".slice");
+    if !parent.is_empty() && !is_slice && cgroup_driver(values)? == "systemd" {
+        return Err("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"".into());
+    }
+    Ok(parent)
+}
+
+/// A file is read at each start of a container; that it cannot be is said now.
+fn seccomp_profile(values: &Values) -> Result<String, String> {
+    let profile = values.text("seccomp-profile");
+    match profile.as_str() {
+        "builtin" => return Ok(String::new()),
+        "" | "unconfined" => return Ok(profile),
+        path => std::fs::read(path),
+    }
+    .map_err(|error| format!("opening seccomp profile ({profile}) failed: open {profile}: {error}"))?;
+    Ok(profile)
 }
 
 fn cgroup_driver(values: &Values) -> Result<String, String> {

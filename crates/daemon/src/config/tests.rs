@@ -25,7 +25,7 @@ fn what_protects_and_is_not_there_keeps_gantryd_from_starting() {
         ("userns-remap", json!("default")),
         ("authorization-plugins", json!(["opa"])),
         ("selinux-enabled", json!(true)),
-        ("log-driver", json!("syslog")),
+        ("log-driver", json!("splunk")),
         ("ip6tables", json!(false)),
         ("storage-opts", json!(["size=10G"])),
         ("cpu-rt-runtime", json!(950_000)),
@@ -44,6 +44,8 @@ fn the_value_that_asks_for_nothing_is_accepted() {
         ("selinux-enabled", json!(false)),
         ("userns-remap", json!("")),
         ("log-driver", json!("local")),
+        ("log-driver", json!("syslog")),
+        ("log-driver", json!("fluentd")),
         ("storage-driver", json!("overlay2")),
         ("ip6tables", json!(true)),
         ("authorization-plugins", json!([])),
@@ -65,6 +67,13 @@ fn what_only_tunes_is_said() {
         ["live-restore=false has no effect: containers always outlive gantryd"]
     );
     assert!(notes(&[("live-restore", json!(true))]).is_empty());
+    assert_eq!(
+        notes(&[("features", json!({"cdi": true, "time-travel": true, "containerd-snapshotter": false}))]),
+        [
+            "the feature containerd-snapshotter=false has no effect: gantryd does not know it",
+            "the feature time-travel=true has no effect: gantryd does not know it"
+        ]
+    );
     assert!(notes(&[("max-concurrent-downloads", json!(3))]).is_empty(), "the default is no wish");
 }
 
@@ -84,6 +93,31 @@ fn protecting_options_reach_the_engine() {
     let nofile = &settings.default_ulimits["nofile"];
     assert_eq!((nofile.soft, nofile.hard), (10, 20));
     assert_eq!((settings.seccomp_profile.as_str(), settings.log_config.driver.as_str()), ("unconfined", "none"));
+}
+
+#[test]
+fn a_seccomp_profile_that_cannot_be_read_keeps_gantryd_from_starting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.json");
+    let named = path.to_string_lossy().into_owned();
+    let error = build_of(&[("seccomp-profile", json!(named))]).expect_err("not there");
+    assert!(error.starts_with(&format!("opening seccomp profile ({named}) failed: open {named}: ")), "{error}");
+    std::fs::write(&path, "{}").expect("written");
+    assert_eq!(build_of(&[("seccomp-profile", json!(named))]).expect("there").settings.seccomp_profile, named);
+}
+
+#[test]
+fn a_cgroup_parent_of_systemd_is_a_slice() {
+    let systemd = ("exec-opts", json!(["native.cgroupdriver=systemd"]));
+    let with = |parent: &str, driver: &(&'static str, Value)| {
+        build_of(&[("cgroup-parent", json!(parent)), driver.clone()]).map(|config| config.settings.cgroup_parent)
+    };
+    let error = with("mine", &systemd).expect_err("no slice");
+    assert_eq!(error, "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"");
+    assert!(with(".slice", &systemd).is_err());
+    assert_eq!(with("mine.slice", &systemd).expect("a slice"), "mine.slice");
+    let cgroupfs = ("exec-opts", json!(["native.cgroupdriver=cgroupfs"]));
+    assert_eq!(with("/mine", &cgroupfs).expect("any path"), "/mine");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The table of options: one row for each flag of dockerd 28 and each key of its daemon.json.
 
+use gantry_domain::container::log_shipment::REMOTE;
 use serde_json::Value;
 
 use super::{
@@ -58,7 +59,8 @@ fn is_no_overlay(value: &Value) -> bool {
 }
 
 fn is_unknown_log_driver(value: &Value) -> bool {
-    !matches!(value.as_str(), None | Some("json-file" | "local" | "none"))
+    let known = |driver: &str| matches!(driver, "" | "json-file" | "local" | "none") || REMOTE.contains(&driver);
+    !value.as_str().is_none_or(known)
 }
 
 fn is_foreign_namespace(value: &Value) -> bool {
@@ -272,7 +274,10 @@ pub static ROWS: &[Row] = &[
         "log-driver",
         Text("json-file"),
         NewContainers,
-        refused(is_unknown_log_driver, "the log drivers are json-file, local and none"),
+        refused(
+            is_unknown_log_driver,
+            "the log drivers are json-file, local, none, syslog, journald, gelf and fluentd",
+        ),
         "Default driver for container logs",
     ),
     row("log-format", Text("text"), Restart, Works, "Set the logging format (\"text\"|\"json\")"),
@@ -362,7 +367,7 @@ pub static ROWS: &[Row] = &[
         "storage-opts",
         List,
         Restart,
-        refused(is_set, "options of the storage driver, as limits of size, are not there"),
+        refused(is_set, "options of the storage driver are not there (a container's --storage-opt size= is)"),
         "Storage driver options",
     ),
     row(

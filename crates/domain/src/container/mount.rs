@@ -117,6 +117,9 @@ pub struct MountPoint {
     /// The container must not be filled from the image (`nocopy`); not shown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_copy: bool,
+    /// A read-only bind leaves what is mounted below it as it is (`Binds` of old clients); not shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_non_recursive: bool,
     /// The volume was made for this container alone and goes with it (`rm -v`, `--rm`); not shown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anonymous: bool,

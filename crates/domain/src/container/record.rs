@@ -130,6 +130,34 @@ pub struct Run {
     /// A kill or stop was asked during this run: the restart policy does not apply to its exit.
     pub stop_requested: bool,
     pub exit: Option<Exit>,
+    /// Of the runs before this one.
+    #[serde(skip_serializing_if = "Times::are_none")]
+    pub before: Times,
+}
+
+impl Run {
+    /// `StartedAt` and `FinishedAt`: a start that failed leaves them as they were, and a run that goes on shows the end
+    /// of the one before it.
+    pub fn times(&self) -> Times {
+        if self.started.is_zero() {
+            return self.before;
+        }
+        Times { started: self.started, finished: self.exit.map_or(self.before.finished, |exit| exit.at.into()) }
+    }
+}
+
+/// When a container last began to run, and when it last ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Times {
+    pub started: GoTime,
+    pub finished: GoTime,
+}
+
+impl Times {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One container's place in one network during a run. Addresses are derived from these; nothing else stores them.

@@ -13,11 +13,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ContainerRecord;
+use super::{
+    ContainerRecord,
+    record::{Run, Times},
+};
 use crate::{Error, Result};
 
 /// Docker's `State.Status`.
@@ -189,8 +191,8 @@ impl Snapshot {
         Error::conflict(format!("container {} is not running", self.record.id))
     }
 
-    /// When the container last stopped, if it has.
-    pub fn finished_at(&self) -> Option<Timestamp> {
-        self.record.run.as_ref().and_then(|run| run.exit).map(|exit| exit.at)
+    /// When the container last began and ended, as far as it has.
+    pub fn times(&self) -> Times {
+        self.record.run.as_ref().map(Run::times).unwrap_or_default()
     }
 }

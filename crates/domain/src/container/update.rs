@@ -25,19 +25,19 @@ pub fn apply(current: &HostConfig, wanted: &HostConfig) -> Result<HostConfig> {
 }
 
 fn conflicts(current: &HostConfig, wanted: &HostConfig) -> Result<()> {
-    let refuse = |text: &str| Err(Error::invalid(text));
+    let refuse = |text: &str| Err(Error::conflict(text));
     if current.nano_cpus > 0 && (wanted.cpu_period > 0 || wanted.cpu_quota > 0) {
         let field = if wanted.cpu_period > 0 { "Period" } else { "Quota" };
         return refuse(&format!("Conflicting options: CPU {field} cannot be updated as NanoCPUs has already been set"));
     }
     if wanted.nano_cpus > 0 && (current.cpu_period > 0 || current.cpu_quota > 0) {
-        let field = if current.cpu_quota > 0 { "Quota" } else { "Period" };
+        let field = if current.cpu_period > 0 { "Period" } else { "Quota" };
         return refuse(&format!(
             "Conflicting options: Nano CPUs cannot be updated as CPU {field} has already been set"
         ));
     }
-    let swap_stays = wanted.memory_swap == 0 && current.memory_swap > 0;
-    if wanted.memory > 0 && swap_stays && wanted.memory > current.memory_swap {
+    // Also where there is no limit of swap yet (0), or none at all (-1).
+    if wanted.memory > current.memory_swap && wanted.memory != 0 && wanted.memory_swap == 0 {
         return refuse(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
         );
@@ -69,7 +69,9 @@ fn policy(next: &mut HostConfig, wanted: &RestartPolicy) -> Result<()> {
         return Ok(());
     }
     if next.auto_remove && wanted.name != "no" {
-        return Err(Error::invalid("Restart policy cannot be updated because AutoRemove is enabled for the container"));
+        return Err(Error::conflict(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container",
+        ));
     }
     restart::validate(wanted)?;
     next.restart_policy = wanted.clone();
@@ -82,7 +84,8 @@ mod tests {
 
     #[test]
     fn what_is_not_set_stays() {
-        let current = HostConfig { memory: 10, cpu_shares: 5, pids_limit: Some(7), ..HostConfig::default() };
+        let current =
+            HostConfig { memory: 10, memory_swap: 40, cpu_shares: 5, pids_limit: Some(7), ..HostConfig::default() };
         let next = apply(&current, &HostConfig { memory: 20, ..HostConfig::default() }).expect("allowed");
         assert_eq!((next.memory, next.cpu_shares, next.pids_limit), (20, 5, Some(7)));
     }
@@ -97,8 +100,30 @@ mod tests {
     }
 
     #[test]
-    fn memory_over_the_swap_limit_is_refused() {
-        let current = HostConfig { memory: 10, memory_swap: 20, ..HostConfig::default() };
-        assert!(apply(&current, &HostConfig { memory: 30, ..HostConfig::default() }).is_err());
+    fn memory_over_the_limit_of_swap_that_stays_is_a_conflict() {
+        for stored in [20, 0, -1] {
+            let current = HostConfig { memory: 10, memory_swap: stored, ..HostConfig::default() };
+            let error = apply(&current, &HostConfig { memory: 30, ..HostConfig::default() }).expect_err("refused");
+            assert!(error.is_conflict() && error.message().starts_with("Memory limit should be smaller"), "{error}");
+            let both = HostConfig { memory: 30, memory_swap: -1, ..HostConfig::default() };
+            assert_eq!(apply(&current, &both).expect("said at the same time").memory_swap, -1);
+        }
+    }
+
+    #[test]
+    fn two_ways_to_limit_the_cpu_conflict() {
+        let nano = HostConfig { nano_cpus: 1, ..HostConfig::default() };
+        let period = HostConfig { cpu_period: 1, ..HostConfig::default() };
+        let quota = HostConfig { cpu_quota: 1, ..HostConfig::default() };
+        for (current, wanted, text) in [
+            (&nano, &period, "CPU Period cannot be updated as NanoCPUs has already been set"),
+            (&nano, &quota, "CPU Quota cannot be updated as NanoCPUs has already been set"),
+            (&period, &nano, "Nano CPUs cannot be updated as CPU Period has already been set"),
+            (&quota, &nano, "Nano CPUs cannot be updated as CPU Quota has already been set"),
+        ] {
+            let error = apply(current, wanted).expect_err("refused");
+            assert!(error.is_conflict());
+            assert_eq!(error.message(), format!("Conflicting options: {text}"));
+        }
     }
 }

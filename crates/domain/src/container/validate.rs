@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{Error, Result, ports::Facts, settings::Settings};
 
+pub mod endpoints;
 pub mod log;
 mod log_remote;
 pub mod modes;
@@ -85,20 +86,15 @@ fn gate_by_version(config: &mut Config, host: &mut HostConfig, facts: &Facts, ap
             host.ipc_mode = "shareable".into();
         }
     }
-    if api < ApiVersion(1, 41) {
-        host.cgroupns_mode = if facts.cgroup_version == 2 { "private".into() } else { "host".into() };
-        if host.privileged {
-            host.cgroupns_mode = "host".into();
-        }
+    if api < ApiVersion(1, 41) && facts.cgroup_version == 1 && host.cgroupns_mode.is_empty() {
+        host.cgroupns_mode = "host".into();
     }
     if api < ApiVersion(1, 42) {
-        for options in host.mounts.iter_mut().filter_map(|mount| mount.bind_options.as_mut()) {
-            options.create_mountpoint = false;
-        }
+        mounts::versions::older_than_1_42(host);
         host.console_size = [0, 0];
     } else {
         host.kernel_memory = 0;
-        mounts::options_of_another_type(host)?;
+        mounts::versions::options_of_another_type(host)?;
     }
     if api < ApiVersion(1, 43) {
         host.annotations.clear();
@@ -107,9 +103,9 @@ fn gate_by_version(config: &mut Config, host: &mut HostConfig, facts: &Facts, ap
         if let Some(health) = &mut config.healthcheck {
             health.start_interval = 0;
         }
-        mounts::older_than_1_44(host)?;
+        mounts::versions::older_than_1_44(host)?;
     }
-    mounts::newer_than(host, api)?;
+    mounts::versions::newer_than(host, api)?;
     if host.pids_limit.is_some_and(|limit| limit <= 0) {
         host.pids_limit = None;
     }

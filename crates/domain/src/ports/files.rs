@@ -79,6 +79,8 @@ pub trait Volumes: Send + Sync {
     async fn mount_part(&self, volume: &VolumeRecord, subpath: &str, user: &ContainerId, number: usize) -> Result<()>;
     /// Mounts an image, or what lies at `subpath` in it, at its place, read-only. Errors as of `mount_part`.
     async fn mount_image(&self, image: &[RootMount], subpath: &str, user: &ContainerId, number: usize) -> Result<()>;
+    /// Mounts the `/dev/shm` of a process's container at the place of a part, for one that shares its memory.
+    async fn mount_memory(&self, process: u32, user: &ContainerId, number: usize) -> Result<()>;
     /// Unmounts all parts of a container. May be repeated.
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()>;
     /// Containers that have parts mounted.
@@ -165,7 +167,8 @@ pub trait RootFs: Send + Sync {
     /// Limits an overlay's own layer, which nobody has written to yet, to so many bytes. `InvalidParameter` where its
     /// file system cannot.
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()>;
-    /// Fills an empty volume from the image's folder, with owners and modes; nothing to do when either is not so.
+    /// Fills an empty volume from the image's folder, with owners and modes; nothing to do when the one is not empty or
+    /// the other not there. `Conflict` where there is a file.
     async fn copy_up(&self, root: &RootRef, path: &str, volume: &std::path::Path) -> Result<()>;
     /// Makes sure that a working directory exists (T21).
     async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()>;
@@ -246,6 +249,8 @@ pub struct Facts {
     pub cpus: u32,
     /// Bytes.
     pub memory: u64,
+    /// `0` or `0-1,4`; empty is unknown.
+    pub memory_nodes: String,
     pub hostname: String,
     /// 1 or 2; hybrid is 1.
     pub cgroup_version: u32,
@@ -282,6 +287,7 @@ pub struct CgroupFacts {
     pub pids_limit: bool,
     pub oom_kill_disable: bool,
     pub blkio_weight: bool,
+    pub blkio_throttle: bool,
 }
 
 /// Execs that run, kept under the run directory so that a new gantryd finds them; not synced, gone with the boot.

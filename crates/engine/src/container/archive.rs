@@ -34,7 +34,7 @@ impl Engine {
     pub async fn container_archive_info(&self, name: &str, path: &str) -> Result<PathStat> {
         check(path)?;
         let handle = self.parts.container(name)?;
-        let lent = handle.run(|owner| owner.lend(Purpose::Read).boxed()).await?;
+        let lent = handle.run_unless_hurried(|owner| owner.lend(Purpose::Read).boxed()).await?;
         lent.root.stat(path).await.map_err(|error| not_there(error, name, path))
     }
 
@@ -42,7 +42,7 @@ impl Engine {
     pub async fn container_archive(&self, name: &str, path: &str) -> Result<(PathStat, ByteStream)> {
         check(path)?;
         let handle = self.parts.container(name)?;
-        let lent = handle.run(|owner| owner.lend(Purpose::Read).boxed()).await?;
+        let lent = handle.run_unless_hurried(|owner| owner.lend(Purpose::Read).boxed()).await?;
         let (stat, archive) = lent.root.archive(&absolute(path)).await.map_err(|error| not_there(error, name, path))?;
         self.container_did(&handle, "archive-path");
         Ok((stat, stoppable(archive, lent.stop)))
@@ -53,7 +53,7 @@ impl Engine {
         check(&put.path)?;
         let handle = self.parts.container(name)?;
         let owner = if put.copy_uid_gid { self.copied_owner(&handle).await? } else { None };
-        let lent = handle.run(|owner| owner.lend(Purpose::Write).boxed()).await?;
+        let lent = handle.run_unless_hurried(|owner| owner.lend(Purpose::Write).boxed()).await?;
         let how = ExtractOptions { rules: lent.rules, no_overwrite: put.no_overwrite_dir_non_dir, owner };
         let extracted = lent.root.extract(&absolute(&put.path), stoppable(archive, lent.stop), how).await;
         extracted.map_err(|error| not_there(error, name, &put.path))?;

@@ -7,7 +7,11 @@ use gantry_domain::{
     ContainerId, Error, Result,
     container::{
         ContainerImage, ContainerRecord, EndpointSettings, HostConfig, MountPoint, NetworkingConfig, Status, merge,
-        validate::{ApiVersion, mount_points, storage_size, validate_and_default},
+        validate::{
+            endpoints, mount_points,
+            mounts::{follow_the_data_root, read_only_as_of},
+            storage_size, validate_and_default,
+        },
     },
     ports::Write,
 };
@@ -34,13 +38,25 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
         gantry_domain::container::name::check(name)?;
     }
-    gate_networks(&mut request)?;
-    let image = parts.catalog.for_container(&request.config.image, request.platform.as_ref()).await?;
+    let (config, host, networking) = (&mut request.config, &mut request.host_config, &mut request.networking);
+    let mut warnings = endpoints::gate(config, host, networking, request.api)?;
+    let found = parts.catalog.for_container(&config.image, request.platform.as_ref()).await;
+    let image = found.map_err(|missing| {
+        // What is wrong with the request comes first: clients pull a missing image and ask again.
+        let (mut config, mut host) = (config.clone(), host.clone());
+        let checked = validate_and_default(&mut config, &mut host, &settings, &facts, request.api);
+        checked.err().unwrap_or(missing)
+    })?;
     merge::merge(&mut request.config, &image.image.config.config)?;
     let id = ContainerId::random();
     resolve_modes(parts, &mut request.host_config);
-    let mut warnings =
-        validate_and_default(&mut request.config, &mut request.host_config, &settings, &facts, request.api)?;
+    warnings.extend(validate_and_default(
+        &mut request.config,
+        &mut request.host_config,
+        &settings,
+        &facts,
+        request.api,
+    )?);
     if request.config.cmd.as_deref().unwrap_or_default().is_empty()
         && request.config.entrypoint.as_deref().unwrap_or_default().is_empty()
     {
@@ -55,8 +71,10 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     let disabled = request.config.network_disabled;
     let networks = if disabled { BTreeMap::new() } else { networks(parts, &request.host_config, &request.networking) };
     check_networks(parts, &networks)?;
-    let points =
-        mounts::with_inherited(parts, &request.host_config, mount_points(&request.config, &request.host_config)?)?;
+    let mut own = mount_points(&request.config, &request.host_config)?;
+    read_only_as_of(&mut own, request.api);
+    follow_the_data_root(&mut own, &settings.data_root)?;
+    let points = mounts::with_inherited(parts, &request.host_config, own)?;
     let links = super::links::wanted(parts, &request.host_config)?;
     let mut record = record(&id, request, &image, networks, points);
     record.links = links;
@@ -105,6 +123,7 @@ async fn make(parts: &Parts, record: &mut ContainerRecord) -> Result<()> {
         let layer = parts.ports.runtime.root_mounts(&record.id).await?;
         parts.ports.rootfs.limit(&layer, bytes).await?;
     }
+    super::working_dir::make(parts, record).await?;
     mounts::copy_up(parts, record).await?;
     record.generation = 1;
     let mut writes = mounts::anonymous_volumes(parts, record);
@@ -188,27 +207,6 @@ fn networks(parts: &Parts, host: &HostConfig, networking: &NetworkingConfig) -> 
         own.links = host.links.clone().filter(|links| !links.is_empty());
     }
     networks
-}
-
-/// What an older client did not know or meant otherwise.
-fn gate_networks(request: &mut ContainerCreate) -> Result<()> {
-    let asked = &mut request.networking.endpoints_config;
-    if request.api < ApiVersion(1, 44) && asked.len() > 1 {
-        let names: Vec<&str> = asked.keys().map(String::as_str).collect();
-        return Err(Error::invalid(format!(
-            "Container cannot be created with multiple network endpoints: {}",
-            names.join(", ")
-        )));
-    }
-    for settings in asked.values_mut().flatten() {
-        if request.api < ApiVersion(1, 44) {
-            settings.mac_address.clear();
-        }
-        if request.api < ApiVersion(1, 48) {
-            settings.gw_priority = 0;
-        }
-    }
-    Ok(())
 }
 
 /// Clients send back what they have read: results of an earlier run are not wishes.

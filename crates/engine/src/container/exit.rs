@@ -12,7 +12,10 @@ use gantry_domain::{
 };
 use jiff::Timestamp;
 
-use super::owner::Owner;
+use super::{
+    donors::{Starts, await_donors},
+    owner::Owner,
+};
 
 /// The companion reads what is left in the FIFOs; more than this it does not get.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -86,6 +89,8 @@ impl Owner {
         }
         self.event_at("die", &attributes, exit.at);
         self.parts.execs.container_exited(&self.record.id);
+        // Waiters need not wait for it; who wants what the run has, does.
+        self.set_clearing(true);
         self.advance(|now| {
             now.exits += 1;
             now.running = again;
@@ -104,11 +109,13 @@ impl Owner {
         let ran_for = run.started.0.map_or(Duration::ZERO, |started| between(started, exit.at));
         if let Err(error) = self.save().await {
             tracing::error!(container = %self.record.id, %error, "the exit could not be recorded yet");
+            self.set_clearing(false);
             return self.finish_exit_later(number);
         }
         self.exit_timer = None;
         self.network_events("disconnect");
         self.tear_down().await;
+        self.set_clearing(false);
         if self.status == Status::Restarting {
             self.run_again_later(ran_for);
         } else if self.status == Status::Exited
@@ -209,10 +216,11 @@ impl Owner {
     pub(crate) fn run_again_later(&mut self, ran_for: Duration) {
         let wait = restart::next_backoff(self.backoff, ran_for);
         self.backoff = Some(wait);
-        let handle = self.handle.clone();
+        let (handle, parts) = (self.handle.clone(), self.parts.clone());
         // Owned by this owner: ended by a stop, a start or a removal.
         let timer = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
+            await_donors(&parts, &handle.snapshot().record, &Starts::default()).await;
             let started = handle.run_unless_hurried(|owner| owner.start_by_policy().boxed()).await;
             if let Err(error) = started {
                 tracing::info!(container = %handle.id, %error, "the restart policy's start failed");

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use bytes::Bytes;
 use gantry_domain::{
-    Error, Result,
+    Result,
     container::{ContainerRecord, host_config::DeviceMapping, log_attrs, log_shipment::REMOTE, user::User},
     exec::ExecConfig,
     network::{hosts, links::Link},
     ports::{DeviceNode, LogFile, LogSink, RuntimeContainer, StdioSetup},
-    text::ram_in_bytes,
+    text::{parse_bool, ram_in_bytes},
 };
 use gantry_spec::{Device, ExecInput, HostFiles, Namespace, SpecInput};
 
@@ -72,12 +72,11 @@ impl Owner {
         let facts = parts.confining_facts(&record.host_config).await;
         let user = users::of_container(parts, record).await?;
         let folder = parts.ports.files.path(&files_owner(record));
-        let shared_memory = self.process_of(&record.host_config.ipc_mode)?.map(|process| process.join("root/dev/shm"));
         let files = HostFiles {
             resolv_conf: Some(folder.join("resolv.conf")),
             hostname: Some(folder.join("hostname")),
             hosts: Some(folder.join("hosts")),
-            shm: shared_memory,
+            shm: super::mounts::memory_place(parts, record),
         };
         let seccomp_profile = self.seccomp_profile().await?.map(Bytes::from);
         let init_path = self.init_path();
@@ -101,7 +100,7 @@ impl Owner {
         gantry_spec::runtime_spec(&input)
     }
 
-    fn network_namespace(&self) -> Result<Namespace> {
+    pub(crate) fn network_namespace(&self) -> Result<Namespace> {
         let mode = &self.record.host_config.network_mode;
         if mode == "host" || shared_with(mode).is_some() {
             return self.namespace(mode, "net");
@@ -111,24 +110,13 @@ impl Owner {
     }
 
     /// The namespace that a mode means: the host's, another container's, or one of its own.
-    fn namespace(&self, mode: &str, kind: &str) -> Result<Namespace> {
+    pub(crate) fn namespace(&self, mode: &str, kind: &str) -> Result<Namespace> {
         if mode == "host" {
             return Ok(Namespace::Host);
         }
-        Ok(self.process_of(mode)?.map_or(Namespace::New, |process| Namespace::Join(process.join("ns").join(kind))))
-    }
-
-    /// `/proc/<pid>` of the other container in `container:<id>`; it must run.
-    fn process_of(&self, mode: &str) -> Result<Option<PathBuf>> {
-        let Some(other) = shared_with(mode) else { return Ok(None) };
-        let other = self.parts.container(other)?.snapshot();
-        if !other.status.has_process() {
-            return Err(Error::conflict(format!(
-                "cannot join namespace of a non running container: {}",
-                other.record.id
-            )));
-        }
-        Ok(Some(PathBuf::from(format!("/proc/{}", other.pid))))
+        Ok(self
+            .process_of(mode, kind)?
+            .map_or(Namespace::New, |process| Namespace::Join(process.join("ns").join(kind))))
     }
 
     async fn seccomp_profile(&self) -> Result<Option<Vec<u8>>> {
@@ -180,7 +168,9 @@ impl Owner {
 
     fn init_path(&self) -> Option<PathBuf> {
         let settings = self.parts.settings.load();
-        let wanted = self.record.host_config.init.unwrap_or(settings.init);
+        let host = &self.record.host_config;
+        // Where another one is process 1, it reaps.
+        let wanted = host.init.unwrap_or(settings.init) && host.pid_mode.is_empty();
         wanted.then(|| PathBuf::from(&settings.init_path))
     }
 
@@ -271,7 +261,7 @@ fn log_sink(record: &ContainerRecord) -> LogSink {
     let option = |key: &str| options.get(&format!("{kept}{key}"));
     let size = option("max-size").and_then(|text| ram_in_bytes(text).ok()).and_then(|size| u64::try_from(size).ok());
     let files = option("max-file").and_then(|text| text.parse().ok());
-    let compress = option("compress").map(|text| text == "true");
+    let compress = option("compress").and_then(|text| parse_bool(text));
     let file = LogFile {
         path: PathBuf::from(&record.log_path),
         max_size: size.or(if local { Some(20 << 20) } else { None }),

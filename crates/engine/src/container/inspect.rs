@@ -36,6 +36,7 @@ pub(crate) fn details(parts: &Parts, snapshot: Snapshot) -> ContainerDetails {
         record.host_config.network_mode != "host" && shared_with(&record.host_config.network_mode).is_none();
     let exec_root = parts.settings.load().exec_root.clone();
     ContainerDetails {
+        link_names: Vec::new(),
         image_shown: parts.catalog.shown_as(&record.config.image, record.image.id.as_ref()),
         image_manifest: record.image.manifest.clone(),
         size_rw: None,

@@ -34,7 +34,11 @@ impl Engine {
             handle.settled().await;
             handle.snapshot().may_kill().map_err(|error| error.context(&prefix))?;
             match signal {
-                None | Some(signal::SIGKILL) => kill_and_wait(&handle).await,
+                None | Some(signal::SIGKILL) => {
+                    let killed = kill_and_wait(&handle).await;
+                    handle.cleared().await;
+                    killed
+                }
                 Some(signal) => {
                     let _hurry = Hurry::new(&handle);
                     handle.run(move |owner| owner.signal(signal).boxed()).await

@@ -20,10 +20,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{mounts, owner::Owner};
+use super::{binds, mounts, owner::Owner};
 
 /// How long a start waits for the copies that write.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// A volume's server that does not answer.
+const MOUNT_LIMIT: Duration = Duration::from_secs(120);
 /// A copy that was told to end and hangs in a file system is left behind.
 const END_LIMIT: Duration = Duration::from_secs(3);
 /// How long the rest of a body is read for a client that is to read an answer.
@@ -91,6 +93,7 @@ impl Owner {
             return Ok(root.clone());
         }
         let ports = self.parts.ports.clone();
+        binds::make_sources(&self.parts, &self.record).await?;
         let mut keep: Vec<Keep> = vec![Box::new(self.mount_optioned().await?)];
         if write || purpose == Purpose::Write {
             keep.push(Box::new(self.copies.tracker.token()));
@@ -137,7 +140,7 @@ impl Owner {
         if !mounts::has_optioned(&self.parts, &self.record) {
             return Ok(None);
         }
-        mounts::mount_quietly(&self.parts, &self.record).await?;
+        // First, so that a mount which is cut off in the middle is undone as well.
         let (held, dropped) = oneshot::channel::<()>();
         let handle = self.handle.clone();
         // Ends with the copy; a container that is gone meanwhile has unmounted them itself.
@@ -147,6 +150,8 @@ impl Owner {
                 tracing::debug!(container = %handle.id, %error, "the volumes of a copy are left to the container");
             }
         });
+        let mounted = mounts::mount_quietly(&self.parts, &self.record);
+        self.handle.bounded(MOUNT_LIMIT, "mounting the volumes", mounted).await?;
         Ok(Some(held))
     }
 

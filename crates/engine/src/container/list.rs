@@ -1,11 +1,12 @@
 //! `GET /containers/json`: every filter, newest first, from snapshots alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use gantry_domain::{
-    Digest, Error, Result,
-    container::{Snapshot, Status, port::parse_port},
+    ContainerId, Digest, Error, Result,
+    container::{ContainerRecord, Snapshot, Status, port::parse_port},
     filter::{Filters, Patterns},
+    image::ImageConfig,
 };
 
 use super::{ContainerDetails, ContainerList, inspect};
@@ -34,8 +35,14 @@ const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 impl Engine {
     pub async fn container_list(&self, request: ContainerList) -> Result<Vec<ContainerDetails>> {
         let chosen = self.choose(&request).await?;
-        let mut list: Vec<ContainerDetails> =
-            chosen.into_iter().map(|snapshot| inspect::details(&self.parts, snapshot)).collect();
+        let links = self.link_names();
+        let mut list: Vec<ContainerDetails> = chosen
+            .into_iter()
+            .map(|snapshot| {
+                let link_names = links.get(&snapshot.record.id).cloned().unwrap_or_default();
+                ContainerDetails { link_names, ..inspect::details(&self.parts, snapshot) }
+            })
+            .collect();
         if request.size {
             let layers = self.parts.catalog.layers().await?;
             for details in &mut list {
@@ -44,6 +51,19 @@ impl Engine {
             }
         }
         Ok(list)
+    }
+
+    /// The names that containers have by the links to them: `/web/database`.
+    fn link_names(&self) -> HashMap<ContainerId, Vec<String>> {
+        let mut names: HashMap<ContainerId, Vec<String>> = HashMap::new();
+        for handle in self.parts.containers.read().values() {
+            let record = handle.snapshot().record;
+            for link in &record.links {
+                names.entry(link.target.clone()).or_default().push(format!("/{}/{}", record.name, link.alias));
+            }
+        }
+        names.values_mut().for_each(|names| names.sort());
+        names
     }
 
     async fn choose(&self, request: &ContainerList) -> Result<Vec<Snapshot>> {
@@ -76,9 +96,10 @@ impl Engine {
         for name in filters.values("since").chain(request.since.as_deref().filter(|name| !name.is_empty())) {
             since = Some(created(name)?);
         }
-        let mut ancestors = BTreeSet::new();
+        let (mut ancestors, mut layers) = (BTreeSet::new(), Vec::new());
         for name in filters.values("ancestor") {
             ancestors.extend(self.parts.catalog.ids_of(name).await?);
+            layers.extend(self.parts.catalog.layers_of(name).await?);
         }
         let mut networks = BTreeSet::new();
         for name in filters.values("network") {
@@ -108,6 +129,8 @@ impl Engine {
             since,
             wants_ancestor,
             ancestors,
+            layers,
+            link_names: self.link_names(),
             networks,
             publish,
             expose,
@@ -129,6 +152,9 @@ struct Criteria<'a> {
     since: Option<jiff::Timestamp>,
     wants_ancestor: bool,
     ancestors: BTreeSet<Digest>,
+    /// Of the ancestors: what is made on top of them is their child.
+    layers: Vec<Vec<Digest>>,
+    link_names: HashMap<ContainerId, Vec<String>>,
     networks: BTreeSet<String>,
     publish: Vec<PortRange>,
     expose: Vec<PortRange>,
@@ -141,7 +167,7 @@ impl Criteria<'_> {
             && !self.is_task
             && self.state_matches(snapshot)
             && self.ids.match_text(record.id.as_str())
-            && self.name_matches(&record.name)
+            && self.name_matches(record)
             && record
                 .config
                 .labels
@@ -149,7 +175,7 @@ impl Criteria<'_> {
                 .map_or_else(|| !self.filters.contains("label"), |labels| self.filters.labels_match("label", labels))
             && self.before.is_none_or(|before| record.created < before)
             && self.since.is_none_or(|since| record.created > since)
-            && (!self.wants_ancestor || record.image.id.as_ref().is_some_and(|image| self.ancestors.contains(image)))
+            && (!self.wants_ancestor || self.ancestor_matches(record))
             && self.volume_matches(snapshot)
             && self.network_matches(snapshot)
             && self.ports_match(snapshot)
@@ -168,9 +194,23 @@ impl Criteria<'_> {
             && exited
     }
 
-    /// A pattern is tried on the name with and without its slash.
-    fn name_matches(&self, name: &str) -> bool {
-        self.names.match_text(name) || self.names.match_text(&format!("/{name}"))
+    /// A pattern is tried on each name with and without its slash.
+    fn name_matches(&self, record: &ContainerRecord) -> bool {
+        let matches = |name: &str| self.names.match_text(name) || self.names.match_text(&format!("/{name}"));
+        let links = self.link_names.get(&record.id);
+        matches(&record.name) || links.into_iter().flatten().any(|name| matches(name.trim_start_matches('/')))
+    }
+
+    /// The image itself, or one that begins with its layers.
+    fn ancestor_matches(&self, record: &ContainerRecord) -> bool {
+        if record.image.id.as_ref().is_some_and(|image| self.ancestors.contains(image)) {
+            return true;
+        }
+        if self.layers.is_empty() {
+            return false;
+        }
+        let own = serde_json::from_str::<ImageConfig>(&record.image.config).unwrap_or_default().rootfs.diff_ids;
+        self.layers.iter().any(|layers| own.starts_with(layers))
     }
 
     fn volume_matches(&self, snapshot: &Snapshot) -> bool {

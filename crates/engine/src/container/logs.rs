@@ -1,6 +1,6 @@
 //! `GET /containers/{id}/logs`: from the file that the companion writes, whatever the driver but `none`.
 
-use gantry_domain::{Error, Result, container::Status, log::LogQuery, ports::LogEnd};
+use gantry_domain::{Error, Result, container::Status, log::LogQuery, ports::LogEnd, text::parse_bool};
 
 use super::ContainerLogs;
 use crate::Engine;
@@ -20,7 +20,7 @@ impl Engine {
         let record = snapshot.record.clone();
         let log = &record.host_config.log_config;
         let option = |key: &str| log.config.as_ref().and_then(|options| options.get(key)).map(String::as_str);
-        if log.driver == "none" || option("cache-disabled") == Some("true") {
+        if log.driver == "none" || option("cache-disabled").and_then(parse_bool) == Some(true) {
             return Err(Error::not_implemented("configured logging driver does not support reading"));
         }
         let end = if query.follow && snapshot.status.is_running() {

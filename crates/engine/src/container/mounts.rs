@@ -14,6 +14,7 @@ use gantry_domain::{
     volume::{ANONYMOUS_LABEL, VolumeRecord},
 };
 
+use super::binds;
 use crate::{
     parts::Parts,
     volume::{Durable, VolumeCreate},
@@ -46,32 +47,13 @@ pub(crate) fn with_inherited(parts: &Parts, host: &HostConfig, own: Vec<MountPoi
 pub(crate) async fn resolve(parts: &Parts, id: &ContainerId, points: &mut [MountPoint]) -> Result<()> {
     for (number, point) in points.iter_mut().enumerate() {
         match point.kind.as_str() {
-            "bind" => bind_source(parts, point).await?,
+            "bind" => binds::make_source(parts, point).await?,
             "volume" => volume_source(parts, id, point).await?,
             "image" => image_source(parts, id, number, point).await?,
             _ => {}
         }
     }
     Ok(())
-}
-
-async fn bind_source(parts: &Parts, point: &MountPoint) -> Result<()> {
-    let host = &parts.ports.host;
-    if host.path_kind(&point.source).await?.is_some() {
-        return Ok(());
-    }
-    // `-v` makes a missing folder; `--mount type=bind` does not, unless asked.
-    let may_create = point
-        .spec
-        .as_ref()
-        .is_none_or(|spec| spec.bind_options.as_ref().is_some_and(|options| options.create_mountpoint));
-    if may_create {
-        return host.make_bind_source(&point.source).await;
-    }
-    Err(Error::invalid(format!(
-        "invalid mount config for type \"bind\": bind source path does not exist: {}",
-        point.source
-    )))
 }
 
 async fn volume_source(parts: &Parts, id: &ContainerId, point: &mut MountPoint) -> Result<()> {
@@ -167,6 +149,19 @@ async fn mount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
     Ok(())
 }
 
+/// Where the memory of the container whose IPC namespace is shared is put for the start.
+pub(crate) fn memory_place(parts: &Parts, record: &ContainerRecord) -> Option<PathBuf> {
+    shared_with(&record.host_config.ipc_mode)?;
+    Some(parts.ports.volumes.part_place(&record.id, record.mounts.len()))
+}
+
+/// That container runs: the spec was made with it.
+async fn mount_memory(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    let Some(other) = shared_with(&record.host_config.ipc_mode) else { return Ok(()) };
+    let process = parts.container(other)?.snapshot().pid;
+    parts.ports.volumes.mount_memory(process, &record.id, record.mounts.len()).await
+}
+
 /// The view is needed until it is mounted; the layers stay as long as the image does, which a container that runs keeps
 /// from being removed.
 async fn mount_image(parts: &Parts, digest: &str, subpath: &str, id: &ContainerId, number: usize) -> Result<()> {
@@ -181,7 +176,8 @@ async fn mount_image(parts: &Parts, digest: &str, subpath: &str, id: &ContainerI
 
 /// A container that runs has its parts in its own mounts.
 pub(crate) async fn unmount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    if !record.mounts.iter().any(|point| Part::of(point).is_some()) {
+    let has_parts = record.mounts.iter().any(|point| Part::of(point).is_some());
+    if !has_parts && shared_with(&record.host_config.ipc_mode).is_none() {
         return Ok(());
     }
     parts.ports.volumes.unmount_parts(&record.id).await
@@ -208,7 +204,15 @@ pub(crate) async fn copy_up(parts: &Parts, record: &ContainerRecord) -> Result<(
         parts.ports.volumes.mount(&volume, &record.id).await?;
         let copied = parts.ports.rootfs.copy_up(&root, &point.destination, &PathBuf::from(&point.source)).await;
         parts.ports.volumes.unmount(&volume, &record.id).await?;
-        copied?;
+        match copied {
+            // One that is bound there on purpose is the runtime's to refuse.
+            Err(error) if error.is_conflict() && !(point.anonymous && point.spec.is_none()) => {}
+            Err(error) if error.is_conflict() => {
+                let text = format!("cannot mount volume over existing file, {}", error.message());
+                return Err(Error::system(text));
+            }
+            copied => copied?,
+        }
     }
     Ok(())
 }
@@ -234,6 +238,7 @@ fn volumes_of(parts: &Parts, record: &ContainerRecord) -> Vec<(VolumeRecord, Mou
 
 /// Mounts the volumes of a run and says so (`mount` events).
 pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    binds::make_sources(parts, record).await?;
     for (volume, point) in volumes_of(parts, record) {
         parts.ports.volumes.mount(&volume, &record.id).await?;
         let more = [
@@ -243,6 +248,7 @@ pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Re
         ];
         publish(parts, &volume, record, "mount", &more);
     }
+    mount_memory(parts, record).await?;
     mount_parts(parts, record).await
 }
 

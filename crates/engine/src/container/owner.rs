@@ -61,6 +61,8 @@ pub(crate) struct Handle {
     restarts: AtomicU32,
     /// Between the first and the last step of a start.
     starting: watch::Sender<bool>,
+    /// A run is over and known to be, and what it has is not yet taken away.
+    clearing: watch::Sender<bool>,
 }
 
 /// How long a job goes on that somebody in a hurry waits for.
@@ -115,6 +117,16 @@ impl Handle {
     pub async fn settled(&self) {
         let mut starting = self.starting.subscribe();
         let _ = tokio::time::timeout(PATIENCE, starting.wait_for(|starting| !*starting)).await;
+    }
+
+    /// Waits, for a while, until an ended run has given back what it has: addresses, ports, places in networks.
+    pub async fn cleared(&self) {
+        let mut clearing = self.clearing.subscribe();
+        let _ = tokio::time::timeout(PATIENCE, clearing.wait_for(|clearing| !*clearing)).await;
+    }
+
+    pub fn is_clearing(&self) -> bool {
+        *self.clearing.borrow()
     }
 
     pub fn progress(&self) -> watch::Receiver<Progress> {
@@ -241,6 +253,7 @@ impl Owner {
             hurry: watch::Sender::new(0),
             restarts: AtomicU32::new(0),
             starting: watch::Sender::new(false),
+            clearing: watch::Sender::new(false),
         });
         let owner = Self {
             parts,
@@ -273,6 +286,7 @@ impl Owner {
             // A panic ends one job, never the container's task.
             if std::panic::AssertUnwindSafe(job(&mut self)).catch_unwind().await.is_err() {
                 tracing::error!(container = %self.record.id, "a verb panicked");
+                self.set_clearing(false);
                 self.publish();
             }
             if self.removed {
@@ -304,6 +318,10 @@ impl Owner {
     /// Notes whether a start is under way; returns whether one was.
     pub fn set_starting(&self, starting: bool) -> bool {
         self.handle.starting.send_replace(starting)
+    }
+
+    pub fn set_clearing(&self, clearing: bool) {
+        self.handle.clearing.send_replace(clearing);
     }
 
     pub fn advance(&self, change: impl FnOnce(&mut Progress)) {

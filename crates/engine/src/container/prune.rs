@@ -9,8 +9,12 @@ impl Engine {
     pub async fn container_prune(&self, filters: &Filters) -> Result<Pruned> {
         filters.check_keys(&["label", "label!", "until"])?;
         let until = crate::image::until(filters)?;
-        let _one =
-            self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
+        let _one = self
+            .parts
+            .pruning
+            .containers
+            .try_lock()
+            .map_err(|_| Error::conflict("a prune operation is already running"))?;
         let mut pruned = Pruned::default();
         for snapshot in self.snapshots() {
             let record = &snapshot.record;

@@ -38,7 +38,7 @@ impl Owner {
     async fn finish_restart(&mut self, restarting: Restarting, stopped: Result<()>) -> Result<()> {
         drop(restarting);
         stopped?;
-        self.record.manually_stopped = false;
+        self.begin_anew();
         self.start().await?;
         self.event("restart", &[]);
         Ok(())

@@ -16,21 +16,42 @@ use super::{
 };
 
 impl Owner {
+    /// `reserve`, once more where a run that is over still held what is wanted: its client has heard of its end.
+    pub(crate) async fn reserve_in_turn(&mut self) -> Result<()> {
+        let Err(error) = self.reserve().await else { return Ok(()) };
+        if !self.parts.ended_runs_are_cleared().await {
+            return Err(error);
+        }
+        self.parts.ports.network.release_ports(&self.record.id).await?;
+        self.parts.claims.lock().leave_networks(&self.record.id);
+        self.reserve().await
+    }
+
     /// Addresses and ports of the run to come; nothing is made yet but the sockets that hold the ports.
     pub(crate) async fn reserve(&mut self) -> Result<()> {
-        let mut run = Run { number: self.record.runs + 1, boot_id: self.parts.boot_id.clone(), ..Run::default() };
+        let run = self.next_run();
         if shared_with(&self.record.host_config.network_mode).is_some() {
             self.record.run = Some(run);
             return Ok(());
         }
-        let failed = |error: Error| error.context("failed to set up container networking");
-        {
+        let reserved = {
             let mut claims = self.parts.claims.lock();
-            addresses::normalize(&mut self.record, &claims).map_err(failed)?;
-            run.endpoints = addresses::reserve(&mut claims, &self.record).map_err(failed)?;
-        }
-        self.record.run = Some(run);
+            let normalized = addresses::normalize(&mut self.record, &claims);
+            normalized.and_then(|()| addresses::reserve(&mut claims, &self.record))
+        };
+        let run = self.record.run.insert(run);
+        run.endpoints = reserved.map_err(|error| error.context("failed to set up container networking"))?;
         self.reserve_ports().await.map_err(|error| self.networking_failed(error))
+    }
+
+    /// A run that nothing is known of yet.
+    pub(crate) fn next_run(&self) -> Run {
+        Run {
+            number: self.record.runs + 1,
+            boot_id: self.parts.boot_id.clone(),
+            before: self.record.run.as_ref().map(Run::times).unwrap_or_default(),
+            ..Run::default()
+        }
     }
 
     /// Holds the ports of the run, where one of its networks publishes them.

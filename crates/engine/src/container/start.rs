@@ -8,19 +8,19 @@
 //!
 //! Whatever fails, `tear_down` takes away what was made; every removal accepts that there is nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use gantry_domain::{
-    Error, ErrorKind, GoTime, Result,
+    Error, GoTime, Result,
     container::{Exit, Run, Status, log_shipment::LogShipment, record::Desired, restart},
     ports::{StdioPaths, TaskSetup},
 };
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use super::{Outcome, owner::Owner};
+use super::{Outcome, failed_start, owner::Owner};
 use crate::{
     Engine,
     parts::{detached, within},
@@ -45,11 +45,26 @@ impl Owner {
         for timer in [self.restart_timer.take(), self.exit_timer.take()].into_iter().flatten() {
             timer.abort();
         }
+        self.begin_anew();
+        self.start().await?;
+        Ok(Outcome::Changed)
+    }
+
+    /// A start at boot, by the restart policy.
+    pub(crate) async fn start_at_boot(&mut self) -> Result<()> {
+        // A client may have been faster.
+        if self.snapshot().may_start()? == Outcome::Unchanged || self.status == Status::Restarting {
+            return Ok(());
+        }
+        self.begin_anew();
+        self.start().await
+    }
+
+    /// What a start does not take over from the runs before it, unless it is a restart by the policy.
+    pub(crate) fn begin_anew(&mut self) {
         self.record.manually_stopped = false;
         self.record.restart_count = 0;
         self.backoff = None;
-        self.start().await?;
-        Ok(Outcome::Changed)
     }
 
     /// A start by the restart policy, when its back-off is over.
@@ -96,7 +111,7 @@ impl Owner {
         self.abandoned = false;
         // What was not there at the create may be by now.
         super::create::resolve_modes(&self.parts, &mut self.record.host_config);
-        self.reserve().await?;
+        self.reserve_in_turn().await?;
         self.record.desired = Desired::Running;
         self.record.error.clear();
         let paths = self.prepare().await?;
@@ -114,7 +129,7 @@ impl Owner {
 
     /// Everything that the task needs; what does not depend on each other goes side by side.
     async fn prepare(&mut self) -> Result<StdioPaths> {
-        let spec = self.spec().await?;
+        let spec = self.checked_spec().await?;
         let files = self.files().await?;
         let stdio = self.stdio_setup();
         let shipment = LogShipment::of(&self.record)?;
@@ -224,18 +239,14 @@ impl Owner {
 
     /// Undoes a start and records it as dockerd does: exit code 126, 127 or 128, `State.Error`.
     async fn start_failed(&mut self, error: Error) -> Error {
-        let (code, error) = classify(error);
+        let (code, error) = failed_start::classify(error);
         tracing::info!(container = %self.record.id, %error, "the start failed");
         self.tear_down().await;
         let was_restarting = self.status == Status::Restarting;
         let exit = Exit { code, at: Timestamp::now(), oom_killed: false };
-        if let Some(run) = self.record.run.as_mut() {
-            run.exit = Some(exit);
-            run.endpoints.clear();
-            run.ports.clear();
-        } else {
-            self.record.run = Some(Run { number: self.record.runs + 1, exit: Some(exit), ..Run::default() });
-        }
+        // Cut off before it had a run of its own: the run before it ended as it did.
+        let run = self.record.run.clone().filter(|run| run.exit.is_none()).unwrap_or_else(|| self.next_run());
+        self.record.run = Some(Run { exit: Some(exit), endpoints: BTreeMap::new(), ports: Vec::new(), ..run });
         self.record.error = error.message().to_owned();
         self.record.desired = Desired::Stopped;
         self.status = if self.record.runs > 0 { Status::Exited } else { Status::Created };
@@ -243,6 +254,7 @@ impl Owner {
         if again {
             self.status = Status::Restarting;
             self.record.desired = Desired::Running;
+            self.record.restart_count += 1;
         }
         self.pid = 0;
         self.publish();
@@ -273,49 +285,4 @@ impl Owner {
 
 fn console_size(size: [u32; 2]) -> Option<[u32; 2]> {
     (size != [0, 0]).then_some(size)
-}
-
-/// The exit code that dockerd gives a failed start, by runc's text (section 3.2 of the API reference, point 2).
-fn classify(error: Error) -> (u32, Error) {
-    let text = error.message();
-    let has = |needle: &str| text.contains(needle);
-    if !has("runc") && !has("OCI runtime") {
-        return (128, error);
-    }
-    if has("executable file not found") || has("no such file or directory") || has("not a directory") {
-        return (127, error.with_kind(ErrorKind::InvalidParameter));
-    }
-    if has("permission denied") {
-        return (126, error.with_kind(ErrorKind::InvalidParameter));
-    }
-    if has("is a directory") {
-        let message = format!("{text}: permission denied");
-        return (126, Error::invalid(message));
-    }
-    (128, error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_program_is_127_and_the_clients_fault() {
-        let (code, error) = classify(Error::system(
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
-             unable to start container process: exec: \"x\": executable file not found in $PATH: unknown",
-        ));
-        assert_eq!((code, error.kind()), (127, ErrorKind::InvalidParameter));
-    }
-
-    #[test]
-    fn a_program_without_permission_is_126() {
-        let (code, _) = classify(Error::system("OCI runtime create failed: exec: \"/x\": permission denied: unknown"));
-        assert_eq!(code, 126);
-    }
-
-    #[test]
-    fn anything_else_is_128() {
-        assert_eq!(classify(Error::system("failed to set up container networking")).0, 128);
-    }
 }

@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use gantry_domain::{
-    Error, GoTime, Result,
-    container::usage::ResourceUsage,
+    ContainerId, Error, GoTime, Result,
+    container::{ContainerRecord, usage::ResourceUsage},
     ports::{BoxStream, InterfaceStatistics},
 };
 
-use super::owner::Handle;
+use super::{mounts::shared_with, owner::Handle};
 use crate::{Engine, parts::Parts};
 
 const EVERY: Duration = Duration::from_secs(1);
+const MOST_DONORS: usize = 100;
 
 /// How many samples are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +88,20 @@ async fn stats(parts: &Parts, handle: &Handle, previous: StatsSample) -> Contain
         if let Ok(usage) = parts.ports.host.usage(snapshot.pid).await {
             current.read = GoTime::now();
             current.usage = Some(usage);
-            current.networks = parts.ports.network.statistics(&handle.id).await.unwrap_or_default();
+            let sandbox = sandbox_of(parts, &snapshot.record);
+            current.networks = parts.ports.network.statistics(&sandbox).await.unwrap_or_default();
         }
     }
     ContainerStats { id: handle.id.to_string(), name: format!("/{}", snapshot.record.name), current, previous }
+}
+
+/// Whose namespace a container is in: its own, or that of the one at the end of `container:<id>`.
+fn sandbox_of(parts: &Parts, record: &ContainerRecord) -> ContainerId {
+    let donor = |record: &ContainerRecord| {
+        let other = shared_with(&record.host_config.network_mode)?;
+        parts.container(other).ok().map(|other| other.snapshot().record)
+    };
+    let chain = std::iter::successors(donor(record), |record| donor(record));
+    // Two that name each other never run.
+    chain.take(MOST_DONORS).last().map_or_else(|| record.id.clone(), |record| record.id.clone())
 }

@@ -1,5 +1,7 @@
 //! `POST /containers/{id}/update`: limits of a container, running or not, and its restart policy.
 
+use std::time::Duration;
+
 use futures::FutureExt as _;
 use gantry_domain::{
     Error, ErrorKind, Result,
@@ -9,12 +11,16 @@ use gantry_domain::{
 use super::owner::Owner;
 use crate::Engine;
 
+/// A shim that does not answer.
+const LIMIT: Duration = Duration::from_secs(60);
+
 impl Engine {
     /// Only the fields of `wanted` that are set change. Returns warnings for the client.
     pub async fn container_update(&self, name: &str, wanted: HostConfig) -> Result<Vec<String>> {
         let handle = self.parts.container(name)?;
         let prefix = format!("Cannot update container {}", handle.id);
-        let updated = handle.run_unless_hurried(move |owner| async move { owner.update(&wanted).await }.boxed()).await;
+        // Not cut off in the middle: record and kernel agree after it. What hangs has its time.
+        let updated = handle.run(move |owner| async move { owner.update(&wanted).await }.boxed()).await;
         updated.map_err(|error| error.context(prefix))
     }
 }
@@ -29,7 +35,7 @@ impl Owner {
         let warnings = validate::resources::validate(&mut wanted, &facts, true)?;
         let next = update::apply(&self.record.host_config, &wanted)?;
         let before = std::mem::replace(&mut self.record.host_config, next);
-        if let Err(error) = self.bring_about().await {
+        if let Err(error) = self.bring_about(&before).await {
             self.record.host_config = before;
             return Err(error);
         }
@@ -39,14 +45,30 @@ impl Owner {
         Ok(warnings)
     }
 
-    /// The running task first: the kernel may refuse what the rules let through.
-    async fn bring_about(&mut self) -> Result<()> {
-        if self.status.has_process() {
-            let resources = gantry_spec::resources(&self.record.host_config, &self.block_devices().await?)?;
-            let updated = self.parts.ports.runtime.update_resources(&self.record.id, resources).await;
-            updated.map_err(refused_value)?;
+    /// The running task first: the kernel may refuse what the rules let through. `before` is what it has by now.
+    async fn bring_about(&mut self, before: &HostConfig) -> Result<()> {
+        if !self.status.has_process() {
+            return self.save().await;
         }
-        self.save().await
+        // Some of it may be in force when the kernel refuses the rest.
+        let done = match self.limit(&self.record.host_config).await {
+            Ok(()) => self.save().await,
+            refused => refused.map_err(refused_value),
+        };
+        if done.is_err()
+            && let Err(error) = self.limit(before).await
+        {
+            tracing::warn!(container = %self.record.id, %error, "the task keeps limits that are not on record");
+        }
+        done
+    }
+
+    async fn limit(&self, config: &HostConfig) -> Result<()> {
+        let limited = async {
+            let resources = gantry_spec::resources(config, &self.block_devices().await?)?;
+            self.parts.ports.runtime.update_resources(&self.record.id, resources).await
+        };
+        self.handle.bounded(LIMIT, "updating the limits", limited).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{Error, ExecId, Result, exec::ExecConfig};
+use gantry_domain::{Error, ExecId, Result, container::validate::process::check_exec, exec::ExecConfig};
 
 use super::table::{Exec, Phase};
 use crate::Engine;
@@ -17,6 +17,7 @@ impl Engine {
         let Some(command) = config.cmd.as_ref().filter(|words| !words.is_empty()) else {
             return Err(Error::invalid("No exec command specified"));
         };
+        check_exec(&config)?;
         let action = format!("exec_create: {}", command.join(" "));
         crate::container::exec_user(&self.parts, &snapshot.record, snapshot.pid, &config.user).await?;
         let exec = Exec::new(ExecId::random(), handle.id.clone(), config, Phase::Created);

@@ -138,6 +138,17 @@ impl Catalog {
         }
     }
 
+    /// The layers of what a filter's value means, for each platform that has some.
+    pub async fn layers_of(&self, typed: &str) -> Result<Vec<Vec<Digest>>> {
+        let platforms = match self.resolve(typed).await {
+            Ok(found) => self.store.platforms(&found).await?,
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let layers = platforms.into_iter().map(|image| image.config.rootfs.diff_ids);
+        Ok(layers.filter(|layers| !layers.is_empty()).collect())
+    }
+
     pub async fn count(&self) -> Result<i64> {
         let names = self.names().await?;
         Ok(names.iter().map(|named| &named.target.digest).collect::<HashSet<_>>().len() as i64)

@@ -14,8 +14,12 @@ impl Engine {
         filters.check_keys(&["dangling", "label", "label!", "until"])?;
         let dangling_only = filters.bool_or("dangling", true)?;
         let until = until(filters)?;
-        let _one =
-            self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
+        let _one = self
+            .parts
+            .pruning
+            .images
+            .try_lock()
+            .map_err(|_| Error::conflict("a prune operation is already running"))?;
         let before = self.parts.catalog.total_size().await?;
         let mut pruned = ImagesPruned::default();
         for image in self.image_list(ImageList::default()).await? {

@@ -21,6 +21,10 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
     if network.predefined {
         return Err(Error::forbidden(format!("{} is a pre-defined network and cannot be removed", network.name)));
     }
+    if parts.claims.lock().is_joined(id) {
+        // By one whose end its client has heard of, perhaps.
+        parts.ended_runs_are_cleared().await;
+    }
     {
         let mut claims = parts.claims.lock();
         if !claims.networks.contains_key(id) {

@@ -8,8 +8,13 @@ impl Engine {
     pub async fn network_prune(&self, filters: &Filters) -> Result<Vec<String>> {
         filters.check_keys(&["label", "label!", "until"])?;
         let until = crate::image::until(filters)?;
-        let _one =
-            self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
+        let _one = self
+            .parts
+            .pruning
+            .containers
+            .try_lock()
+            .map_err(|_| Error::conflict("a prune operation is already running"))?;
+        self.parts.ended_runs_are_cleared().await;
         let networks: Vec<NetworkRecord> = self.parts.claims.lock().networks.values().cloned().collect();
         let mut pruned = Vec::new();
         for network in networks {

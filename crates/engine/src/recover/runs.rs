@@ -12,10 +12,11 @@ use gantry_domain::{
     ports::{TaskInfo, TaskStatus},
 };
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Engine,
-    container::{UNSEEN, owner::Handle},
+    container::{Starts, UNSEEN, await_donors, owner::Handle},
 };
 
 impl Engine {
@@ -65,28 +66,36 @@ impl Engine {
         }
     }
 
-    /// `always` and `unless-stopped` at the engine's start.
-    pub(super) async fn start_policies(&self, tasks: &HashMap<ContainerId, TaskInfo>) {
-        let handles: Vec<Arc<Handle>> = self.parts.containers.read().values().cloned().collect();
+    /// `always` and `unless-stopped` at the engine's start; what needs another container waits for that one's start.
+    pub(super) fn start_policies(&self, tasks: &HashMap<ContainerId, TaskInfo>) {
+        let mut handles: Vec<Arc<Handle>> = self.parts.containers.read().values().cloned().collect();
+        handles.retain(|handle| !tasks.get(&handle.id).is_some_and(is_alive) && starts_at_boot(handle));
+        let starts: Starts = handles.iter().map(|handle| (handle.id.clone(), CancellationToken::new())).collect();
+        let starts = Arc::new(starts);
         for handle in handles {
-            let snapshot = handle.snapshot();
-            let record = &snapshot.record;
-            if snapshot.status.is_running() || tasks.get(&handle.id).is_some_and(is_alive) {
-                continue;
-            }
-            let exit = record.run.as_ref().and_then(|run| run.exit).map(|exit| exit.code);
-            let was_running = record.desired == Desired::Running;
-            let policy = &record.host_config.restart_policy;
-            if record.runs > 0 && restart::should_start_at_boot(policy, exit, was_running, record.manually_stopped) {
-                // Ends with the start; failures are in the container's state.
-                tokio::spawn(async move {
-                    if let Err(error) = handle.run(|owner| owner.start().boxed()).await {
-                        tracing::warn!(container = %handle.id, %error, "the start at boot failed");
-                    }
-                });
-            }
+            let over = starts[&handle.id].clone().drop_guard();
+            let (parts, starts) = (self.parts.clone(), starts.clone());
+            // Ends with the start; failures are in the container's state.
+            tokio::spawn(async move {
+                await_donors(&parts, &handle.snapshot().record, &starts).await;
+                if let Err(error) = handle.run_unless_hurried(|owner| owner.start_at_boot().boxed()).await {
+                    tracing::warn!(container = %handle.id, %error, "the start at boot failed");
+                }
+                drop(over);
+            });
         }
     }
+}
+
+fn starts_at_boot(handle: &Handle) -> bool {
+    let snapshot = handle.snapshot();
+    let record = &snapshot.record;
+    let exit = record.run.as_ref().and_then(|run| run.exit).map(|exit| exit.code);
+    let was_running = record.desired == Desired::Running;
+    let policy = &record.host_config.restart_policy;
+    !snapshot.status.is_running()
+        && record.runs > 0
+        && restart::should_start_at_boot(policy, exit, was_running, record.manually_stopped)
 }
 
 pub(super) fn was_running(record: &ContainerRecord) -> bool {

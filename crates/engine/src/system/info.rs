@@ -35,9 +35,10 @@ impl Engine {
             settings,
             facts,
             versions,
-            containers_running: count(&snapshots, |status| matches!(status, Status::Running | Status::Restarting)),
+            containers_running: count(&snapshots, |status| status == Status::Running),
             containers_paused: count(&snapshots, |status| status == Status::Paused),
-            containers_stopped: count(&snapshots, |status| !status.is_running()),
+            // One in its back-off has no process, although inspect shows it as running.
+            containers_stopped: count(&snapshots, |status| !status.has_process()),
             images,
             warnings,
             cdi_devices: drivers.cdi.names().map(ToOwned::to_owned).collect(),

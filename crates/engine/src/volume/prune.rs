@@ -12,8 +12,12 @@ impl Engine {
     pub async fn volume_prune(&self, filters: &Filters, api: ApiVersion) -> Result<Pruned> {
         filters.check_keys(if api >= ANONYMOUS_ONLY { &["label", "label!", "all"] } else { &["label", "label!"] })?;
         let all = api < ANONYMOUS_ONLY || filters.bool_or("all", false)?;
-        let _one =
-            self.parts.pruning.try_lock().map_err(|_| Error::conflict("a prune operation is already running"))?;
+        let _one = self
+            .parts
+            .pruning
+            .volumes
+            .try_lock()
+            .map_err(|_| Error::conflict("a prune operation is already running"))?;
         let volumes: Vec<_> = self.parts.claims.lock().volumes.values().cloned().collect();
         let mut pruned = Pruned::default();
         for volume in volumes {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod copies;
 mod failures;
 mod health;
@@ -9,5 +10,6 @@ mod lab;
 mod laws;
 mod names;
 mod recovery;
+mod starts;
 mod stuck;
 mod volumes;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_domain::ContainerId;
+use gantry_engine::volume::VolumeCreate;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -162,4 +163,23 @@ async fn a_removal_that_hangs_is_gone_on_with_by_the_next_gantryd() {
     let lab = Lab::on(fakes).await;
     lab.settle().await;
     assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_whose_volume_does_not_answer_does_not_keep_the_container() {
+    let lab = Lab::new().await;
+    let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let options = [option("type", "nfs"), option("device", ":/far"), option("o", "addr=192.0.2.1")].into();
+    let volume = VolumeCreate { name: "far".into(), options: Some(options), ..VolumeCreate::default() };
+    lab.engine.volume_create(volume).await.unwrap();
+    lab.create("web", json!({"Binds": ["far:/data"]})).await.unwrap();
+    lab.fakes.calls.hang("volumes.mount");
+    let engine = lab.engine.clone();
+    let copy = tokio::spawn(async move { engine.container_archive_info("web", "/data").await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    lab.remove("web").await.unwrap();
+    assert!(begun.elapsed() <= BEYOND, "{:?}", begun.elapsed());
+    assert!(copy.await.unwrap().is_err());
+    assert!(!lab.fakes.held().iter().any(|line| line.starts_with("volume-mount")), "{:?}", lab.fakes.held());
 }

@@ -26,6 +26,7 @@ fn v2(base: &Path) -> CgroupFacts {
         // There is no such switch in v2.
         oom_kill_disable: false,
         blkio_weight: has("io"),
+        blkio_throttle: has("io"),
     }
 }
 
@@ -58,6 +59,7 @@ fn v1(root: &Path, base: &Path) -> CgroupFacts {
         pids_limit: has("pids") && base.join("pids").is_dir(),
         oom_kill_disable: file("memory", "memory.oom_control"),
         blkio_weight: file("blkio", "blkio.weight"),
+        blkio_throttle: file("blkio", "blkio.throttle.read_bps_device"),
     }
 }
 
@@ -84,6 +86,7 @@ mod tests {
         let (version, facts) = read(root.path());
         assert_eq!(version, 2);
         assert!(facts.memory_limit && facts.swap_limit && facts.pids_limit && facts.cpuset && !facts.oom_kill_disable);
+        assert!(facts.blkio_throttle);
     }
 
     #[test]

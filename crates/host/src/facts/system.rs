@@ -21,6 +21,7 @@ pub(super) fn read(root: &Path, data_root: &Path) -> Facts {
         architecture: name.machine().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         memory: memory(root),
+        memory_nodes: line(&root.join("sys/devices/system/node/online")).unwrap_or_default(),
         capabilities: capabilities(root),
         hostname: sysctl("kernel/hostname"),
         cgroup_version,

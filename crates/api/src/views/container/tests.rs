@@ -48,6 +48,7 @@ fn details(status: Status) -> ContainerDetails {
     let snapshot = Snapshot { record: Arc::new(record), status, pid: 42, health: None, execs: Arc::new([]) };
     ContainerDetails {
         snapshot,
+        link_names: vec!["/web/database".into()],
         image_shown: "busybox".into(),
         image_manifest: None,
         size_rw: None,
@@ -118,6 +119,21 @@ fn inspect_has_dockers_nulls_and_slashes() {
     assert!(container.get("SizeRw").is_none());
     assert_eq!(container["NetworkSettings"]["IPAddress"], "172.17.0.2");
     assert_eq!(container["NetworkSettings"]["SecondaryIPAddresses"], Value::Null);
+}
+
+#[test]
+fn a_list_shows_the_names_of_links_too() {
+    let item = summary(&details(Status::Running), jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(item.names, ["/web", "/web/database"]);
+}
+
+#[test]
+fn the_mac_address_that_was_asked_for_is_where_older_clients_read_it() {
+    let mut asked = details(Status::Running);
+    let record = Arc::make_mut(&mut asked.snapshot.record);
+    let settings = EndpointSettings { mac_address: "02:00:00:00:00:01".into(), ..Default::default() };
+    record.networks.insert("bridge".into(), settings);
+    assert_eq!(serde_json::to_value(inspect(&asked)).unwrap()["Config"]["MacAddress"], "02:00:00:00:00:01");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Log drivers and their options, as far as they can be checked without the driver.
 
 use super::{super::host_config::LogConfig, log_remote};
-use crate::{Error, Result, text::ram_in_bytes};
+use crate::{
+    Error, Result,
+    text::{parse_bool, ram_in_bytes},
+};
 
 const DRIVERS: [&str; 10] =
     ["none", "json-file", "local", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs"];
@@ -48,17 +51,25 @@ pub fn validate(log: &LogConfig) -> Result<()> {
     let known: &[&str] = match driver {
         "json-file" => &JSON_FILE,
         "local" => &LOCAL,
-        remote => return log_remote::validate(remote, &log.config.clone().unwrap_or_default(), &DELIVERY),
+        remote => {
+            log_remote::validate(remote, &log.config.clone().unwrap_or_default(), &DELIVERY)?;
+            switch(&get, "cache-disabled")?;
+            // Its log is kept here as `local` keeps it.
+            return file_options(get, "cache-");
+        }
     };
     for key in log.config.iter().flatten().map(|(key, _)| key.as_str()) {
         if !known.contains(&key) && !DELIVERY.contains(&key) {
             return Err(Error::invalid(format!("unknown log opt '{key}' for {driver} log driver")));
         }
     }
-    file_options(get)
+    switch(&get, "cache-disabled")?;
+    file_options(get, "")
 }
 
-fn file_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<()> {
+/// `prefix` stands before the names of the options.
+fn file_options<'a>(get: impl Fn(&str) -> Option<&'a str>, prefix: &str) -> Result<()> {
+    let get = |key: &str| get(&format!("{prefix}{key}"));
     if let Some(size) = get("max-size").filter(|size| *size != "-1") {
         ram_in_bytes(size).map_err(|error| error.context("invalid value for max-size"))?;
     }
@@ -68,8 +79,44 @@ fn file_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<()> {
             return Err(Error::invalid("max-file cannot be less than 1"));
         }
     }
-    if let Some(compress) = get("compress").filter(|text| !matches!(*text, "true" | "false" | "1" | "0")) {
-        return Err(Error::invalid(format!("invalid value for compress: {compress}")));
+    switch(&get, "compress")
+}
+
+fn switch<'a>(get: impl Fn(&str) -> Option<&'a str>, key: &str) -> Result<()> {
+    match get(key).filter(|text| parse_bool(text).is_none()) {
+        Some(text) => Err(Error::invalid(format!("invalid value for {key}: {text}"))),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(driver: &str, key: &str, value: &str) -> bool {
+        let config = Some([(key.to_owned(), value.to_owned())].into());
+        validate(&LogConfig { driver: driver.into(), config }).is_ok()
+    }
+
+    #[test]
+    fn a_switch_is_what_go_takes_for_one() {
+        for (value, fine) in [("1", true), ("true", true), ("T", true), ("0", true), ("yes", false), ("", false)] {
+            assert_eq!(checked("json-file", "compress", value), fine, "{value}");
+            assert_eq!(checked("local", "compress", value), fine, "{value}");
+            assert_eq!(checked("syslog", "cache-compress", value), fine, "{value}");
+            assert_eq!(checked("syslog", "cache-disabled", value), fine, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_cache_of_a_remote_driver_is_checked_as_a_file_is() {
+        for (key, value, fine) in [
+            ("cache-max-size", "abc", false),
+            ("cache-max-size", "1m", true),
+            ("cache-max-file", "0", false),
+            ("cache-max-file", "3", true),
+        ] {
+            assert_eq!(checked("journald", key, value), fine, "{key}={value}");
+        }
+    }
 }

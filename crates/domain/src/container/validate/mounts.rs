@@ -1,15 +1,18 @@
 //! Binds, `Mounts`, volumes of the image and tmpfs: parsed and checked as dockerd's mount parser does.
 
+mod data_root;
+pub(super) mod versions;
+
 use std::collections::BTreeMap;
 
-use super::{
-    super::{
-        Config, HostConfig, MountPoint,
-        mount::{Mount, VolumeOptions},
-    },
-    ApiVersion,
+use super::super::{
+    Config, HostConfig, MountPoint,
+    mount::{Mount, VolumeOptions},
 };
 use crate::{Error, Result};
+
+pub use data_root::follow_the_data_root;
+pub use versions::read_only_as_of;
 
 const PROPAGATION: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
 
@@ -269,45 +272,4 @@ pub(super) fn validate(host: &HostConfig) -> Result<()> {
     host.mounts.iter().try_for_each(check)?;
     host.tmpfs.keys().try_for_each(|path| check_destination(path))?;
     host.volumes_from.iter().flatten().try_for_each(|spec| parse_volumes_from(spec).map(drop))
-}
-
-/// `VolumeOptions must not be specified on mount type "bind"` (API 1.42 on).
-pub(super) fn options_of_another_type(host: &HostConfig) -> Result<()> {
-    for mount in &host.mounts {
-        let given = [
-            (mount.bind_options.is_some(), "BindOptions", "bind"),
-            (mount.volume_options.is_some(), "VolumeOptions", "volume"),
-            (mount.tmpfs_options.is_some(), "TmpfsOptions", "tmpfs"),
-        ];
-        if let Some((_, name, _)) = given.iter().find(|(given, _, kind)| *given && mount.kind != *kind) {
-            return Err(Error::invalid(format!("{name} must not be specified on mount type {:?}", mount.kind)));
-        }
-    }
-    Ok(())
-}
-
-/// Read-only binds were not recursively so before API 1.44.
-pub(super) fn older_than_1_44(host: &mut HostConfig) -> Result<()> {
-    for mount in host.mounts.iter_mut().filter(|mount| mount.kind == "bind") {
-        let options = mount.bind_options.get_or_insert_default();
-        if options.read_only_force_recursive {
-            return Err(Error::invalid("BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer"));
-        }
-        if mount.read_only {
-            options.read_only_non_recursive = true;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn newer_than(host: &HostConfig, api: ApiVersion) -> Result<()> {
-    for mount in &host.mounts {
-        if api < ApiVersion(1, 45) && mount.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty()) {
-            return Err(Error::invalid("VolumeOptions.Subpath needs API v1.45 or newer"));
-        }
-        if api < ApiVersion(1, 48) && mount.kind == "image" {
-            return Err(Error::invalid("Mount type \"Image\" needs API v1.48 or newer"));
-        }
-    }
-    Ok(())
 }

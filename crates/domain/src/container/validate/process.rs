@@ -1,7 +1,7 @@
 //! Checks of `Config`: working directory, stop signal, environment, health check.
 
 use super::super::{Config, HealthConfig};
-use crate::{Error, Result, signal};
+use crate::{Error, Result, exec::ExecConfig, signal};
 
 pub(super) fn validate(config: &mut Config) -> Result<()> {
     if !config.working_dir.is_empty() {
@@ -20,12 +20,21 @@ pub(super) fn validate(config: &mut Config) -> Result<()> {
     config.healthcheck.as_ref().map_or(Ok(()), check_health)
 }
 
-/// Also for the environment of an exec. A NUL would end the variable for the program that starts.
-pub fn check_env(variable: &str) -> Result<()> {
+/// A NUL would end the variable for the program that starts.
+fn check_env(variable: &str) -> Result<()> {
     if variable.is_empty() || variable.starts_with('=') || variable.contains('\0') {
         return Err(Error::invalid(format!("invalid environment variable: {variable}")));
     }
     Ok(())
+}
+
+/// The environment and the words of an exec, of which dockerd checks nothing: what no program can be given.
+pub fn check_exec(exec: &ExecConfig) -> Result<()> {
+    let words = exec.env.iter().chain(&exec.cmd).flatten();
+    match words.into_iter().find(|word| word.contains('\0')) {
+        Some(word) => Err(Error::invalid(format!("invalid argument or environment variable: {word:?}"))),
+        None => Ok(()),
+    }
 }
 
 fn check_health(health: &HealthConfig) -> Result<()> {

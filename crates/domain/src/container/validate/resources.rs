@@ -1,5 +1,7 @@
 //! Checks of cgroup limits, and what becomes of those that this kernel cannot keep.
 
+mod block_io;
+
 use super::super::{HostConfig, host_config::Ulimit};
 use crate::{Error, Result, ports::Facts};
 
@@ -34,7 +36,7 @@ pub fn validate(host: &mut HostConfig, facts: &Facts, update: bool) -> Result<Ve
     oom_and_pids(host, facts, &mut warnings);
     cpu(host, facts, &mut warnings)?;
     cpusets(host, facts, &mut warnings)?;
-    block_io(host, facts, &mut warnings)?;
+    block_io::check(host, facts, &mut warnings)?;
     host.ulimits.iter().flatten().try_for_each(ulimit)?;
     host.device_cgroup_rules.iter().flatten().try_for_each(|rule| parse_device_rule(rule).map(drop))?;
     Ok(warnings)
@@ -67,6 +69,14 @@ fn memory(host: &mut HostConfig, facts: &Facts, update: bool, warnings: &mut Vec
     }
     if host.memory == 0 && host.memory_swap > 0 && !update {
         return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    // Newer clients cannot ask for it.
+    if host.kernel_memory > 0 {
+        warnings.push(
+            "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded."
+                .into(),
+        );
+        host.kernel_memory = 0;
     }
     if host.memory_swappiness.is_some() && (facts.cgroup_version == 2 || !facts.cgroup.memory_limit) {
         warnings.push(
@@ -185,52 +195,39 @@ fn cpusets(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> 
             if facts.cpus == 1 { "0".to_owned() } else { format!("0-{}", facts.cpus.saturating_sub(1)) }
         ));
     }
-    highest(&host.cpuset_mems).map_err(|()| bad(&host.cpuset_mems, "mems"))?;
+    let wanted = ranges(&host.cpuset_mems).map_err(|()| bad(&host.cpuset_mems, "mems"))?;
+    let there = ranges(&facts.memory_nodes).unwrap_or_default();
+    let available = |(first, last): &(u32, u32)| there.iter().any(|(from, to)| from <= first && last <= to);
+    if !there.is_empty() && !wanted.iter().all(available) {
+        return refuse(format!(
+            "Requested memory nodes are not available - requested {}, available: {}",
+            host.cpuset_mems, facts.memory_nodes
+        ));
+    }
     Ok(())
 }
 
-/// The highest number of a list like `0-3,7`; ranges are not expanded, so that none can fill the memory (T29).
+/// The highest number of a list like `0-3,7`.
 fn highest(list: &str) -> Result<Option<u32>, ()> {
+    Ok(ranges(list)?.into_iter().map(|(_, last)| last).max())
+}
+
+/// First and last of each part of a list; not expanded, so that none can fill the memory (T29).
+fn ranges(list: &str) -> Result<Vec<(u32, u32)>, ()> {
     if list.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         text.parse::<u32>().ok().filter(|_| digits).ok_or(())
     };
-    let mut most = 0;
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(());
-        }
-        most = most.max(last);
-    }
-    Ok(Some(most))
-}
-
-fn block_io(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> Result<()> {
-    if host.blkio_weight > 0 && !facts.cgroup.blkio_weight {
-        warnings.push(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into(),
-        );
-        host.blkio_weight = 0;
-    }
-    if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
-        return refuse("Range of blkio weight is from 10 to 1000");
-    }
-    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
-        return refuse("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
-    }
-    if host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty()) && !facts.cgroup.blkio_weight {
-        warnings.push(
-            "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
-                .into(),
-        );
-        host.blkio_weight_device = None;
-    }
-    Ok(())
+    list.split(',')
+        .map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let range = (number(first)?, number(last)?);
+            if range.0 <= range.1 { Ok(range) } else { Err(()) }
+        })
+        .collect()
 }
 
 fn ulimit(limit: &Ulimit) -> Result<()> {
@@ -277,4 +274,28 @@ pub fn parse_device_rule(rule: &str) -> Result<DeviceRule> {
         Some(DeviceRule { kind, major: number(major)?, minor: number(minor)?, access: access.into() })
     };
     parsed().ok_or_else(|| Error::invalid(format!("invalid device cgroup rule format: '{rule}'")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn memory_nodes_that_the_host_does_not_have_are_refused() {
+        let check = |wanted: &str, there: &str| {
+            let mut host = HostConfig { cpuset_mems: wanted.into(), ..HostConfig::default() };
+            let mut facts = Facts { cpus: 2, memory_nodes: there.into(), ..Facts::default() };
+            facts.cgroup.cpuset = true;
+            validate(&mut host, &facts, false).map(drop)
+        };
+        for (wanted, there) in [("0", "0"), ("0-1", "0-1"), ("1,3", "0-1,3"), ("5", "")] {
+            check(wanted, there).unwrap();
+        }
+        assert_eq!(
+            check("0-3", "0-1").unwrap_err().message(),
+            "Requested memory nodes are not available - requested 0-3, available: 0-1"
+        );
+        assert!(check("4294967295", "0").is_err() && check("1-0", "0-1").is_err());
+    }
 }

@@ -33,6 +33,7 @@ fn facts() -> Facts {
             pids_limit: true,
             oom_kill_disable: true,
             blkio_weight: true,
+            blkio_throttle: true,
         },
         ..Facts::default()
     }
