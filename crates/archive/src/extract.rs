@@ -51,7 +51,7 @@ pub enum PlainDigest {
 /// Extracts into `root`, an empty folder. Call it on a thread of its own: it changes the thread's umask.
 pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: PlainDigest) -> Result<Extracted> {
     own_umask()?;
-    let (stream, compression) = Decompressed::new(source)?;
+    let (stream, compression) = Decompressed::layer(source)?;
     let wanted = compression != Compression::None || digest == PlainDigest::Compute;
     let mut reader = TarReader::new(Metered { stream, hash: wanted.then(Sha256::new), meter: Meter::new(limits) });
     let mut layer = Layer::new(root);
@@ -151,8 +151,7 @@ impl Layer {
             return Err(Error::invalid("the root of a layer must be a folder"));
         }
         self.tree.implied.remove(&b""[..]);
-        self.folders.push((Vec::new(), Attributes::of(member)));
-        Ok(())
+        self.keep(Vec::new(), member)
     }
 
     fn opaque(&mut self, folder: Vec<u8>) -> Result<()> {
@@ -167,8 +166,13 @@ impl Layer {
     fn directory(&mut self, place: Place, member: &Member) -> Result<()> {
         self.tree.make_folder(&place)?;
         self.tree.implied.remove(&place.path);
+        self.keep(place.path, member)
+    }
+
+    fn keep(&mut self, folder: Vec<u8>, member: &Member) -> Result<()> {
         let attributes = Attributes::of(member);
-        self.folders.push((place.path, attributes));
+        self.tree.kept.entry(folder.len() + attributes.weight())?;
+        self.folders.push((folder, attributes));
         Ok(())
     }
 
@@ -181,6 +185,7 @@ impl Layer {
     fn hard_link(&mut self, place: Place, member: &Member) -> Result<()> {
         let target = tree::clean(&member.link)?;
         let Some(source) = self.tree.find(&target)? else {
+            self.tree.kept.entry(place.path.len() + target.len())?;
             self.lower_links.push((place.path, target));
             return Ok(());
         };

@@ -116,6 +116,7 @@ impl Merge {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty()).map_err(errno)?;
         Attributes::copied(member, self.options.owner).set_on_folder(&fd)?;
+        self.tree.kept.entry(place.path.len())?;
         self.folders.push((place.path, member.mtime));
         Ok(())
     }

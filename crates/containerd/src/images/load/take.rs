@@ -19,7 +19,7 @@ use crate::images::{
     compression::{Compression, Decompressed},
     content::{Content, Part},
     extract::{PlainDigest, clean},
-    limits::{MAX_DOCUMENT, Meter},
+    limits::{Kept, MAX_DOCUMENT, Meter},
     snapshots::Staged,
     threads,
     unpack::{StagedLayers, Unpacker},
@@ -29,6 +29,8 @@ use crate::images::{
 const EXTRACTIONS: usize = 3;
 /// Blobs that are on their way to the content store or being made durable there.
 const INGESTS: usize = 4;
+/// Bytes of the names of all members and of what links lead to.
+const MAX_NAMES: usize = 16 << 20;
 /// Bytes between two progress items of a layer.
 const PROGRESS_STEP: u64 = 4 << 20;
 
@@ -88,6 +90,7 @@ pub struct Taker {
     progress: Progress,
     extractions: Arc<Semaphore>,
     ingests: Arc<Semaphore>,
+    names: Kept,
     archive: Archive,
 }
 
@@ -95,7 +98,8 @@ impl Taker {
     pub fn new(unpacker: Unpacker, runtime: Handle, progress: Progress) -> Self {
         let slots = |count| Arc::new(Semaphore::new(count));
         let (extractions, ingests) = (slots(EXTRACTIONS), slots(INGESTS));
-        Self { unpacker, runtime, progress, extractions, ingests, archive: Archive::default() }
+        let names = Kept::of(MAX_NAMES);
+        Self { unpacker, runtime, progress, extractions, ingests, names, archive: Archive::default() }
     }
 
     /// For waiting until they have ended, however the load goes.
@@ -124,6 +128,7 @@ impl Taker {
 
     fn member<C: Chunks>(&mut self, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
         let path = String::from_utf8(clean(&member.path)?).map_err(|_| Error::invalid("name is not UTF-8"))?;
+        self.names.entry(path.len() + member.link.len())?;
         match member.kind {
             Kind::Symlink => self.link(path, member, true),
             Kind::HardLink => self.link(path, member, false),
