@@ -6,12 +6,14 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import subprocess
 import tarfile
 import threading
 
 import pytest
-from harness import busybox_archive, run
+from harness import busybox_archive, run, wait_until
+from leftovers import ctr
 from test_auth import inside
 
 
@@ -70,6 +72,30 @@ def test_what_is_saved_loads_again_with_the_same_id(one, tmp_path):
     assert one.out("load", "-i", tmp_path / "image.tar") == "Loaded image: busybox:latest"
     assert one.inspect("busybox")["Id"] == identity
     assert one.out("run", "--rm", "busybox", "echo", "hello") == "hello"
+
+
+def test_an_image_that_is_removed_while_it_is_saved_is_saved_whole(one):
+    one.docker("import", "-", "large:1", input=archive_of([("random", os.urandom(48 << 20))]).decode("latin-1"), encoding="latin-1", text=None)
+    identity = one.inspect("large:1")["Id"]
+    connection = one.connection()
+    connection.request("GET", "/images/large:1/get")
+    answer = connection.getresponse()
+    head = answer.read(1 << 20)
+    assert one.docker("rmi", "large:1").stdout.splitlines()[-1] == f"Deleted: {identity}"
+    one.docker("image", "prune", "-af")
+    data = head + answer.read()
+    connection.close()
+    assert [hashlib.sha256(data).hexdigest() == name[13:] for name, data in entries_of(data) if name.startswith("blobs/sha256/")] == [True] * 3
+    wait_until(lambda: ctr(one, "leases", "ls", "-q") == [], 10, "the end of the lease")
+    wait_until(lambda: not blobs(one) & {identity[7:]}, 10, "the blobs' end")
+    assert load(one, data)[0].strip() == "Loaded image: large:1"
+    assert one.inspect("large:1")["Id"] == identity
+    # One that nobody reads to its end holds nothing either.
+    connection = one.connection()
+    connection.request("GET", "/images/large:1/get")
+    connection.getresponse().read(1000)
+    connection.close()
+    wait_until(lambda: ctr(one, "leases", "ls", "-q") == [], 10, "the end of the lease")
 
 
 def test_several_names_make_one_archive_and_a_repository_means_all_its_tags(one):

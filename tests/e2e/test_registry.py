@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from harness import run, wait_until
+from leftovers import ctr
 from registries import Registry, auth_header, trouble
 from test_auth import inside
 
@@ -238,8 +239,10 @@ def test_wrong_bytes_are_never_kept(engine, registry, proxy, large):
     assert ranges == [None, None], "all of it is asked for again"
     forget(engine, name)
     proxy.plan = lambda path, _: ("flip", 3) if "/manifests/" in path else None
+    leases = ctr(engine, "leases", "ls", "-q")
     done = engine.docker("pull", name, check=False)
     assert done.returncode == 1 and name not in engine.out("images", "--format", "{{.Repository}}:{{.Tag}}"), done.stderr
+    assert ctr(engine, "leases", "ls", "-q") == leases, "there is nothing to go on from"
 
 
 def test_ten_pulls_of_one_image_do_the_work_once(engine, registry, proxy, large):
@@ -322,3 +325,28 @@ def test_credentials_open_a_registry_by_password(engine, tmp_path):
         assert status == 401 and "unauthorized" in answer["message"], answer
     finally:
         registry.close()
+
+
+def test_prune_gives_up_what_a_cut_pull_has_left_and_counts_it(engine, registry, proxy, large):
+    name = f"{proxy.where}/large:1"
+    go = threading.Event()
+    proxy.plan = lambda path, _, held=[8 << 20]: held.pop() if large in path and held else (("stall", go) if large in path else None)
+    client = engine.docker_popen("pull", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    halves = lambda: [line for line in ctr(engine, "content", "active")[1:] if "gantry-blob-" in line]  # noqa: E731
+    wait_until(lambda: len([1 for entry in proxy.seen if large in entry[1]]) >= 2, 60, "the second connection")
+    assert engine.api("POST", "/images/prune")[0] == 200
+    assert halves(), "a pull that runs keeps what it has"
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    go.set()
+    status, pruned = engine.api("POST", "/images/prune")
+    # The pull may need a moment to see that its client has gone.
+    wait_until(lambda: pruned["SpaceReclaimed"] > 0 or pruned.update(engine.api("POST", "/images/prune")[1]), 30, "the bytes")
+    assert status == 200 and pruned["SpaceReclaimed"] >= 7 << 20, pruned
+    assert halves() == []
+    proxy.plan = lambda *_: None
+    proxy.seen.clear()
+    engine.docker("pull", name)
+    assert [entry[2] for entry in proxy.seen if large in entry[1]] == [None], "from the beginning"
+    forget(engine, name)

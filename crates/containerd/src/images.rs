@@ -189,6 +189,14 @@ impl ImageStore for ContainerdImages {
         self.remove_image(name, collect).await
     }
 
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()> {
+        self.content.remove(manifest).await?;
+        // Whoever ends a lease may wait for the collection.
+        let lease = leases::create(self.client(), "remove").await?;
+        self.abandon(&lease).await;
+        Ok(())
+    }
+
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         Ok(platforms::platforms(&self.content, target).await?.to_vec())
     }
@@ -241,7 +249,7 @@ impl ImageStore for ContainerdImages {
     }
 
     async fn save(&self, images: Vec<(Option<String>, Descriptor)>, platforms: Vec<Platform>) -> Result<ByteStream> {
-        save::save(&self.content, images, &platforms).await
+        self.save_images(images, &platforms).await
     }
 
     async fn import(&self, archive: ByteStream, config: Bytes) -> Result<(Descriptor, LeaseGuard)> {
@@ -267,8 +275,9 @@ impl ImageStore for ContainerdImages {
         self.push_image(request).await
     }
 
-    async fn forget_partial_pulls(&self) -> Result<()> {
-        self.resumables.drop_all(self.client()).await
+    async fn forget_partial_pulls(&self) -> Result<u64> {
+        self.resumables.drop_all(self.client()).await?;
+        self.abort_partial_blobs().await
     }
 
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {
@@ -281,6 +290,17 @@ impl ImageStore for ContainerdImages {
 }
 
 impl ContainerdImages {
+    /// Throws away what has come of blobs that nobody waits for; its bytes.
+    async fn abort_partial_blobs(&self) -> Result<u64> {
+        let mut freed = 0;
+        for (digest, bytes) in writer::partial(&self.content).await? {
+            let Some(_alone) = self.transfers.try_lock(&digest) else { continue };
+            writer::abort(&self.content, &digest).await;
+            freed += bytes;
+        }
+        Ok(freed)
+    }
+
     async fn is_kept(&self, image: &PlatformImage, chain: &str) -> Result<bool> {
         let label = format!("containerd.io/gc.ref.snapshot.{}", self.snapshots.name());
         let info = self.content.info(&image.config_digest).await?;

@@ -231,6 +231,9 @@ impl ImageStore for Points<dyn ImageStore> {
     async fn remove_name(&self, name: &str, collect: bool) -> Result<bool> {
         through!("images.remove_name", self.0.remove_name(name, collect))
     }
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()> {
+        through!("images.remove_manifest", self.0.remove_manifest(manifest))
+    }
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         through!("images.platforms", self.0.platforms(target))
     }
@@ -278,7 +281,7 @@ impl ImageStore for Points<dyn ImageStore> {
     async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>> {
         through!("images.push", self.0.push(request))
     }
-    async fn forget_partial_pulls(&self) -> Result<()> {
+    async fn forget_partial_pulls(&self) -> Result<u64> {
         through!("images.forget_partial_pulls", self.0.forget_partial_pulls())
     }
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {

@@ -77,6 +77,16 @@ pub struct ImageHistory {
     pub comment: String,
 }
 
+/// `DELETE /images/{name}`.
+#[derive(Debug, Clone, Default)]
+pub struct ImageRemoval {
+    pub force: bool,
+    /// Taken, and of no effect: parents are no images of their own in this store.
+    pub noprune: bool,
+    /// Only these; without, all of the image.
+    pub platforms: Vec<Platform>,
+}
+
 /// One line of the answer to a delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageDeleted {

@@ -32,6 +32,12 @@ impl ImageStore for Fakes {
         Ok(self.world().names.remove(name).is_some())
     }
 
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()> {
+        self.calls.pass("images.remove_manifest")?;
+        self.world().platforms.retain(|_, image| image.manifest.digest != *manifest);
+        Ok(())
+    }
+
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         self.calls.pass("images.platforms")?;
         Ok(self.world().platforms.get(&target.digest).cloned().into_iter().collect())
@@ -125,8 +131,9 @@ impl ImageStore for Fakes {
         Ok(Box::pin(futures::stream::iter([Ok(pushed)])))
     }
 
-    async fn forget_partial_pulls(&self) -> Result<()> {
-        self.calls.pass("images.forget_partial_pulls")
+    async fn forget_partial_pulls(&self) -> Result<u64> {
+        self.calls.pass("images.forget_partial_pulls")?;
+        Ok(0)
     }
 
     async fn release_lease(&self, _: LeaseGuard) -> Result<()> {

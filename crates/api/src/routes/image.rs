@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use gantry_domain::{Error, container::validate::ApiVersion};
-use gantry_engine::image::ImageList;
+use gantry_engine::image::{ImageList, ImageRemoval};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -157,10 +157,19 @@ struct DeleteQuery {
     force: bool,
     /// Keep untagged parents.
     noprune: bool,
+    /// Only these, each as JSON, since 1.50.
+    platforms: Vec<String>,
 }
 
-async fn image_delete(State(app): State<App>, Name(name): Name, Query(query): Query<DeleteQuery>) -> Result<Response> {
-    let deleted = app.engine.image_delete(&name, query.force, query.noprune).await?;
+async fn image_delete(
+    State(app): State<App>,
+    Version(version): Version,
+    Name(name): Name,
+    Query(query): Query<DeleteQuery>,
+) -> Result<Response> {
+    let DeleteQuery { force, noprune, platforms } = query;
+    let platforms = if version >= ApiVersion(1, 50) { query::json_platforms(&platforms)? } else { Vec::new() };
+    let deleted = app.engine.image_delete(&name, ImageRemoval { force, noprune, platforms }).await?;
     Ok(reply::ok(&deleted.into_iter().map(DeleteItem::from).collect::<Vec<_>>()))
 }
 

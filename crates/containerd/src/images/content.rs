@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use containerd_client::services::v1::{
-    AbortRequest, AddResourceRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest, Resource,
-    UpdateRequest, WriteAction, WriteContentRequest,
+    AbortRequest, AddResourceRequest, DeleteContentRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest,
+    Resource, UpdateRequest, WriteAction, WriteContentRequest,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use gantry_domain::{Digest, Error, ErrorKind, Result, id::random_hex, ports::ByteStream};
@@ -46,8 +46,13 @@ impl Content {
 
     /// Puts a blob under our lease and says whether it is here: from then on it stays.
     pub async fn claim(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.claim_size(digest).await?.is_some())
+    }
+
+    /// The same, with its size in bytes.
+    pub async fn claim_size(&self, digest: &Digest) -> Result<Option<u64>> {
         self.claim_resource(digest.as_str(), "content").await?;
-        Ok(self.size(digest).await?.is_some())
+        self.size(digest).await
     }
 
     /// The same for any kind of resource (`content`, `snapshots/overlayfs`).
@@ -191,6 +196,19 @@ impl Content {
                 .unwrap_or_else(|| client::error(status))),
             Ok(true) => sent,
             Ok(false) => Err(sent.err().unwrap_or_else(|| Error::system("containerd did not take the blob"))),
+        }
+    }
+
+    /// Takes a blob away, whoever refers to it. Absent is fine.
+    pub async fn remove(&self, digest: &Digest) -> Result<()> {
+        let request = DeleteContentRequest { digest: digest.to_string() };
+        let removed = client::retry(|| {
+            let request = request.clone();
+            async move { self.client.content().delete(request).await }
+        });
+        match removed.await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
         }
     }
 

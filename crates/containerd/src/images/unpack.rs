@@ -46,12 +46,18 @@ pub struct ChainLocks(Arc<Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>>);
 
 impl ChainLocks {
     pub async fn lock(&self, chain: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock();
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            locks.entry(chain.clone()).or_default().clone()
-        };
-        lock.lock_owned().await
+        self.of(chain).lock_owned().await
+    }
+
+    /// `None` where somebody works on it.
+    pub fn try_lock(&self, chain: &Digest) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        self.of(chain).try_lock_owned().ok()
+    }
+
+    fn of(&self, chain: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock();
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        locks.entry(chain.clone()).or_default().clone()
     }
 }
 

@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use containerd_client::services::v1::{AbortRequest, WriteAction, WriteContentRequest};
+use containerd_client::services::v1::{AbortRequest, ListStatusesRequest, Status, WriteAction, WriteContentRequest};
 use gantry_domain::{Digest, Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::content::Content;
+use super::{chunks::PIECE, content::Content};
 use crate::client;
 
+/// What the names of such blobs begin with.
+const PREFIX: &str = "gantry-blob-";
 /// Bytes of one message to the content store.
 const MESSAGE: usize = 1 << 20;
 /// A writer whose process was killed is let go of soon.
@@ -69,7 +71,7 @@ impl Writer {
             digest: digest.clone(),
             size,
             offset: first.offset.max(0) as u64,
-            pending: Vec::new(),
+            pending: Vec::with_capacity(MESSAGE + PIECE),
             requests,
             answers: AbortOnDropHandle::new(reading),
         })
@@ -95,7 +97,7 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let data = std::mem::take(&mut self.pending);
+        let data = std::mem::replace(&mut self.pending, Vec::with_capacity(MESSAGE + PIECE));
         let offset = self.offset - data.len() as u64;
         self.send(WriteAction::Write, offset, data).await
     }
@@ -162,11 +164,23 @@ pub fn verification_failed(digest: &Digest) -> Error {
     Error::new(ErrorKind::DataLoss, format!("filesystem layer verification failed for digest {digest}"))
 }
 
-fn name(digest: &Digest) -> String {
-    format!("gantry-blob-{digest}")
+/// Blobs of which a part is here, with its bytes.
+pub async fn partial(content: &Content) -> Result<Vec<(Digest, u64)>> {
+    let answer = client::retry(|| async {
+        content.client().content().list_statuses(ListStatusesRequest { filters: Vec::new() }).await
+    });
+    let known = |status: Status| {
+        let digest = Digest::parse(status.r#ref.strip_prefix(PREFIX)?).ok()?;
+        Some((digest, status.offset.max(0) as u64))
+    };
+    Ok(answer.await?.statuses.into_iter().filter_map(known).collect())
 }
 
-async fn abort(content: &Content, digest: &Digest) {
+fn name(digest: &Digest) -> String {
+    format!("{PREFIX}{digest}")
+}
+
+pub async fn abort(content: &Content, digest: &Digest) {
     if let Err(error) = content.client().content().abort(AbortRequest { r#ref: name(digest) }).await {
         // Not there any more, or containerd is gone: its age sees to the rest.
         tracing::debug!(%digest, %error, "the ingest was not aborted");

@@ -22,6 +22,10 @@ pub trait ImageStore: Send + Sync {
     /// Takes a name away; with `collect` waits until unused blobs and snapshots are freed. Absent is `Ok(false)`.
     async fn remove_name(&self, name: &str, collect: bool) -> Result<bool>;
 
+    /// Takes one manifest of an index away with what nothing else holds, and waits until that is freed. Other images
+    /// whose index names it lose it too. Absent is fine.
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()>;
+
     /// Every manifest that `target` (index or manifest) leads to and that is here, at least its manifest and config;
     /// attestation manifests are left out.
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>>;
@@ -66,8 +70,9 @@ pub trait ImageStore: Send + Sync {
     /// `docker push`: what the registry has is not sent again. `NotFound` for a name that is not here.
     async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>>;
 
-    /// Gives up what pulls that were cut off have kept to go on from; pulls that run keep theirs.
-    async fn forget_partial_pulls(&self) -> Result<()>;
+    /// Gives up what pulls that were cut off have kept to go on from; pulls that run keep theirs. Returns the bytes of
+    /// blobs that had come in part: whole ones are freed by the collection.
+    async fn forget_partial_pulls(&self) -> Result<u64>;
 
     /// Ends the protection of content that by now has a name.
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()>;

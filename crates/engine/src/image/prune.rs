@@ -28,20 +28,20 @@ impl Engine {
             if !chosen {
                 continue;
             }
-            let names = image.repo_tags.iter().map(String::as_str);
-            let targets: Vec<&str> = if image.repo_tags.is_empty() { vec![image.id.as_str()] } else { names.collect() };
-            for target in targets {
+            // Names first, so that a name that was given meanwhile keeps the image; then what only a digest names.
+            for target in image.repo_tags.iter().map(String::as_str).chain([image.id.as_str()]) {
                 match prune_one(&self.parts, target).await {
                     Ok(lines) => pruned.deleted.extend(lines),
+                    Err(error) if error.is_not_found() => {}
                     Err(error) => tracing::info!(image = target, %error, "not pruned"),
                 }
             }
         }
         if until.is_none() && !filters.contains("label") && !filters.contains("label!") {
-            self.parts.ports.images.forget_partial_pulls().await?;
+            pruned.reclaimed = self.parts.ports.images.forget_partial_pulls().await?;
         }
         let after = self.parts.catalog.total_size().await?;
-        pruned.reclaimed = u64::try_from(before - after).unwrap_or(0);
+        pruned.reclaimed += u64::try_from(before - after).unwrap_or(0);
         crate::system::prune_event(&self.parts, EventType::Image, pruned.reclaimed);
         Ok(pruned)
     }
