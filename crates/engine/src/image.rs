@@ -208,6 +208,9 @@ pub enum PushMessage {
         index: Box<Descriptor>,
         manifest: Box<Descriptor>,
     },
+    Missing {
+        target: Box<Descriptor>,
+    },
     Pushed {
         tag: String,
         digest: Digest,

@@ -161,10 +161,14 @@ pub enum PushProgress {
         id: String,
         step: PushStep,
     },
-    /// Of an index only this manifest is here whole, or was asked for.
+    /// Of an index only this manifest is here whole.
     Instead {
         index: Box<Descriptor>,
         manifest: Box<Descriptor>,
+    },
+    /// What was to be pushed is not here whole; the error follows.
+    Missing {
+        target: Box<Descriptor>,
     },
     Pushed {
         reference: Reference,

@@ -25,6 +25,7 @@ impl Engine {
             item.map(|item| match item {
                 PushProgress::Layer { id, step } => PushMessage::Layer { id, step },
                 PushProgress::Instead { index, manifest } => PushMessage::Instead { index, manifest },
+                PushProgress::Missing { target } => PushMessage::Missing { target },
                 PushProgress::Pushed { reference, target } => {
                     publish(&parts, "push", &reference.familiar(), &reference.familiar_name());
                     PushMessage::Pushed {
