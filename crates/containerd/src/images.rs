@@ -22,7 +22,7 @@ pub use self::limits::Limits;
 
 use std::sync::Arc;
 
-use gantry_archive::{chunks, compression, extract, reader as archive, threads};
+use gantry_archive::{chunks, compression, extract, reader as archive, threads, weighed};
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -44,15 +44,25 @@ impl Content {
         &self.cache
     }
 
-    /// Puts a blob under our lease and says whether it is here: from then on it stays.
+    /// Puts a blob that is here under our lease and says whether it is: from then on it stays.
     pub async fn claim(&self, digest: &Digest) -> Result<bool> {
         Ok(self.claim_size(digest).await?.is_some())
     }
 
     /// The same, with its size in bytes.
     pub async fn claim_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.claim_resource(digest.as_str(), "content").await?;
+        // Each change of a lease is a synchronous write of containerd's.
+        if self.size(digest).await?.is_none() {
+            return Ok(None);
+        }
+        self.reserve(digest).await?;
+        // It may have been collected before the lease had it.
         self.size(digest).await
+    }
+
+    /// Puts a blob under our lease, also one that is not here yet: when it comes it stays.
+    pub async fn reserve(&self, digest: &Digest) -> Result<()> {
+        self.claim_resource(digest.as_str(), "content").await
     }
 
     /// The same for any kind of resource (`content`, `snapshots/overlayfs`).

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     chunks,
     content::Content,
-    extract::PlainDigest,
     limits::Limits,
     snapshots::{Snapshots, Staged, chain_ids},
     threads,
@@ -94,6 +93,7 @@ impl Unpacker {
         while next > 0 && !self.snapshots.claim(&chain[next - 1]).await? {
             next -= 1;
         }
+        make_durable(staged).await?;
         for at in next..chain.len() {
             let parent = at.checked_sub(1).map_or("", |below| chain[below].as_str());
             tell(Step::Begun, &image.layers[at]);
@@ -134,8 +134,7 @@ impl Unpacker {
         let (sender, source) = chunks::pipe();
         let (snapshots, limits) = (self.snapshots.clone(), self.limits);
         let runtime = tokio::runtime::Handle::current();
-        let extracted =
-            threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits, PlainDigest::Compute));
+        let extracted = threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits));
         let (extracted, ()) = tokio::join!(extracted, chunks::feed(body, sender, CancellationToken::new()));
         extracted
     }
@@ -163,6 +162,14 @@ impl Unpacker {
         }
         self.snapshots.commit(&key, chain).await
     }
+}
+
+/// One writing for all layers, whose names then change one by one.
+async fn make_durable(staged: &mut StagedLayers) -> Result<()> {
+    let Some(some) = staged.values().find(|layer| !layer.durable) else { return Ok(()) };
+    some.synced().await?;
+    staged.values_mut().for_each(|layer| layer.durable = true);
+    Ok(())
 }
 
 /// The plain bytes of a layer have the digest that the image's config lists.

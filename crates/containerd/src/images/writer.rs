@@ -1,7 +1,7 @@
 //! A blob that is written piece by piece and may be gone on with by a later writer: containerd keeps what has come under
 //! the name of the blob's digest, for a day, whether this process lives on or not.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use containerd_client::services::v1::{AbortRequest, ListStatusesRequest, Status, WriteAction, WriteContentRequest};
@@ -28,6 +28,8 @@ pub struct Writer {
     /// Bytes that came to us, of which the last are in `pending`.
     offset: u64,
     pending: Vec<u8>,
+    /// Put on the blob with its commit.
+    labels: HashMap<String, String>,
     requests: mpsc::Sender<WriteContentRequest>,
     /// Reads containerd's answers to the end; whether the blob was committed.
     answers: AbortOnDropHandle<Result<bool, tonic::Status>>,
@@ -72,6 +74,7 @@ impl Writer {
             size,
             offset: first.offset.max(0) as u64,
             pending: Vec::with_capacity(MESSAGE + PIECE),
+            labels: HashMap::new(),
             requests,
             answers: AbortOnDropHandle::new(reading),
         })
@@ -111,9 +114,12 @@ impl Writer {
             ..WriteContentRequest::default()
         };
         let request = match action {
-            WriteAction::Commit => {
-                WriteContentRequest { expected: self.digest.to_string(), total: self.size as i64, ..request }
-            }
+            WriteAction::Commit => WriteContentRequest {
+                expected: self.digest.to_string(),
+                total: self.size as i64,
+                labels: std::mem::take(&mut self.labels),
+                ..request
+            },
             _ => request,
         };
         if self.requests.send(request).await.is_ok() {
@@ -127,8 +133,9 @@ impl Writer {
 
     /// The blob is here when this returns, its digest checked by containerd over every byte. `DataLoss` when the bytes
     /// are not those of the digest: then nothing stays.
-    pub async fn commit(mut self) -> Result<()> {
+    pub async fn commit(mut self, labels: HashMap<String, String>) -> Result<()> {
         self.flush().await?;
+        self.labels = labels;
         self.send(WriteAction::Commit, self.offset, Vec::new()).await?;
         let Self { content, digest, requests, answers, .. } = self;
         drop(requests);

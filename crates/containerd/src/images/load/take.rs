@@ -18,11 +18,12 @@ use crate::images::{
     chunks::{Chunks, PipeSender, pipe},
     compression::{Compression, Decompressed},
     content::{Content, Part},
-    extract::{PlainDigest, clean},
-    limits::{Kept, MAX_DOCUMENT, Meter},
+    extract::clean,
+    limits::{Kept, MAX_DOCUMENT},
     snapshots::Staged,
     threads,
     unpack::{StagedLayers, Unpacker},
+    weighed::Weighed,
 };
 
 /// Layers that are extracted at the same time.
@@ -110,7 +111,7 @@ impl Taker {
     pub fn take(mut self, source: impl Chunks) -> Result<Archive> {
         let limits = self.unpacker.limits;
         let (stream, _) = Decompressed::new(source)?;
-        let mut reader = TarReader::new(Weighed { stream, meter: Meter::new(limits) });
+        let mut reader = TarReader::new(Weighed::new(stream, limits));
         let mut count = 0;
         while let Some(member) = reader.next_member()? {
             count += 1;
@@ -260,7 +261,7 @@ impl Taker {
         let (snapshots, limits, runtime) =
             (self.unpacker.snapshots.clone(), self.unpacker.limits, self.runtime.clone());
         let work = threads::run("gantry-extract", move || {
-            let staged = snapshots.stage(&runtime, source, limits, PlainDigest::Known);
+            let staged = snapshots.stage(&runtime, source, limits);
             drop(permit);
             staged
         });
@@ -287,22 +288,6 @@ impl Ingest {
     fn send(&self, part: Part) {
         // A failed ingest tells why when its task is awaited.
         let _ = self.sender.blocking_send(part);
-    }
-}
-
-/// The budget of the whole archive: a small file must not become an endless one.
-struct Weighed<C: Chunks> {
-    stream: Decompressed<C>,
-    meter: Meter,
-}
-
-impl<C: Chunks> Chunks for Weighed<C> {
-    fn next(&mut self) -> Result<Option<Bytes>> {
-        let chunk = self.stream.next()?;
-        if let Some(chunk) = &chunk {
-            self.meter.bytes(chunk.len() as u64, self.stream.packed())?;
-        }
-        Ok(chunk)
     }
 }
 
