@@ -34,3 +34,26 @@ impl<C: Chunks> Chunks for Weighed<C> {
         Ok(chunk)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::chunks::Ready;
+
+    #[test]
+    fn much_out_of_little_is_refused_in_every_packing() {
+        let zeros = vec![0; 8 << 20];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&zeros).unwrap();
+        let limits = Limits { ratio: 50, ratio_floor: 1 << 20, ..Limits::default() };
+        for packed in [gzip.finish().unwrap(), zstd::encode_all(&zeros[..], 3).unwrap()] {
+            let (stream, _) = Decompressed::layer(Ready([packed.into()].into())).unwrap();
+            let mut weighed = Weighed::new(stream, limits);
+            let error = std::iter::from_fn(|| weighed.next().transpose()).find_map(Result::err).unwrap();
+            assert!(error.message().contains("50 times"), "{error}");
+        }
+    }
+}
