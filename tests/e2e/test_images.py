@@ -272,3 +272,42 @@ def test_the_id_is_the_digest_of_the_manifest(one):
         digest = index["manifests"][0]["digest"]
         manifest = tar.extractfile(f"blobs/sha256/{digest.removeprefix('sha256:')}").read()
     assert "sha256:" + hashlib.sha256(manifest).hexdigest() == digest == one.inspect("busybox")["Id"]
+
+
+def test_each_unwanted_label_counts_on_its_own(one):
+    imported(one, "labels:a", "-c", "LABEL a=1", f="a")
+    imported(one, "labels:b", "-c", "LABEL b=1", f="b")
+    imported(one, "labels:none", f="c")
+    filters = urllib.parse.quote(json.dumps({"label!": ["a", "b=1"], "reference": ["labels"]}))
+    assert [image["RepoTags"] for image in one.api("GET", f"/images/json?filters={filters}")[1]] == [["labels:none"]]
+    one.docker("image", "prune", "-af", "--filter", "label!=a", "--filter", "label!=b")
+    assert set(names(one)) == {"labels:a", "labels:b"}
+
+
+def test_until_is_about_when_an_image_came_and_not_when_it_was_made(one):
+    layout, *_ = two_platforms("docker.io/library/old:1", created="2001-01-01T00:00:00Z")
+    before = one.out("info", "--format", "{{.SystemTime}}")
+    time.sleep(1.1)
+    one.docker("load", input=layout.tar().decode("latin-1"), encoding="latin-1", text=None)
+    assert names(one, "-f", f"until={before}", "old") == []
+    assert one.out("image", "prune", "-af", "--filter", f"until={before}").count("old:1") == 0
+    assert names(one, "old") == ["old:1"]
+    time.sleep(1.1)
+    now = one.out("info", "--format", "{{.SystemTime}}")
+    # The same again is no news.
+    one.docker("load", input=layout.tar().decode("latin-1"), encoding="latin-1", text=None)
+    assert names(one, "-f", f"until={now}", "old") == ["old:1"]
+    assert "untagged: old:1" in one.out("image", "prune", "-af", "--filter", f"until={now}")
+
+
+def test_events_of_an_image_bear_its_labels(one):
+    imported(one, "labelled:1", "-c", "LABEL kind=some", f="x")
+    since = one.out("info", "--format", "{{.SystemTime}}")
+    one.docker("tag", "labelled:1", "labelled:2")
+    data = one.docker("save", "labelled:1", text=None).stdout
+    one.docker("rmi", "labelled:2", "labelled:1")
+    one.docker("load", input=data.decode("latin-1"), encoding="latin-1", text=None)
+    until = str(int(time.time()) + 1)
+    lines = one.out("events", "--since", since, "--until", until, "-f", "type=image", "--format", "{{json .}}").splitlines()
+    kinds = [(event["Action"], event["Actor"]["Attributes"].get("kind")) for event in map(json.loads, lines)]
+    assert kinds == [("tag", "some"), ("save", "some"), ("untag", None), ("untag", None), ("delete", None), ("load", "some")]

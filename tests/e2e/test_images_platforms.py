@@ -111,6 +111,11 @@ def test_inspect_and_history_tell_of_the_platform_that_is_asked_for(one):
     for platform in (HOST, FOREIGN):
         status, image = one.api("GET", f"/images/multi:1/json?platform={as_query(platform)}")
         assert (status, image["Architecture"]) == (200, platform.split("/")[1])
+        assert image["Id"] == image["Descriptor"]["digest"] == made[platform]["digest"], "that platform's manifest"
+        assert image["RepoDigests"] == [f"multi@{index}"]
+        manifest = json.loads(layout.blobs[made[platform]["digest"]])
+        packed = made[platform]["size"] + manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"])
+        assert image["Size"] == packed + len(layout.blobs[index]), "bytes of the blobs"
         lines = one.api("GET", f"/images/multi:1/history?platform={as_query(platform)}")[1]
         assert [line["CreatedBy"] for line in lines] == [f"made for {platform}"]
     absent = as_query("linux/riscv64")
@@ -168,3 +173,28 @@ def test_attestations_go_with_the_whole_and_are_no_image(one, registry):
     one.docker("rmi", f"{registry.where}/signed:1")
     one.docker("pull", f"{registry.where}/signed:1")
     assert one.inspect(f"{registry.where}/signed:1")["Id"] == index
+
+
+def test_every_manifest_of_an_index_is_told_of_here_or_not(one):
+    layout = Layout()
+    images = {platform: layout.image(platform, {"own": platform.encode() * 999}) for platform in (HOST, FOREIGN)}
+    attestation = layout.attestation(images[HOST])
+    layout.index("docker.io/library/tree:1", *images.values(), attestation)
+    gone = json.loads(layout.blobs[images[FOREIGN]["digest"]])
+    load(one, layout.tar(without={images[FOREIGN]["digest"], gone["config"]["digest"], gone["layers"][0]["digest"]}))
+    container = one.out("create", "tree:1", "x")
+    told = one.api("GET", "/images/tree:1/json?manifests=1")[1]["Manifests"]
+    listed = one.api("GET", "/images/json?manifests=1&filters=" + urllib.parse.quote('{"reference":["tree"]}'))[1][0]["Manifests"]
+    assert told == listed
+    here, absent, proof = told
+    assert [entry["ID"] for entry in told] == [images[HOST]["digest"], images[FOREIGN]["digest"], attestation["digest"]]
+    assert [entry["Kind"] for entry in told] == ["image", "image", "attestation"]
+    assert [entry["Available"] for entry in told] == [True, False, True]
+    assert here["ImageData"]["Containers"] == [container] and here["ImageData"]["Size"]["Unpacked"] > 0
+    assert here["Size"]["Total"] == here["Size"]["Content"] + here["ImageData"]["Size"]["Unpacked"]
+    assert absent["ImageData"]["Platform"] == platform_of(FOREIGN) and absent["Size"] == {"Content": 0, "Total": 0}
+    assert proof["AttestationData"] == {"For": images[HOST]["digest"]} and "ImageData" not in proof
+    assert proof["Descriptor"]["annotations"]["vnd.docker.reference.type"] == "attestation-manifest"
+    tree = one.out("image", "ls", "--tree", "tree:1")
+    assert HOST in tree and FOREIGN in tree
+    one.docker("rm", container)

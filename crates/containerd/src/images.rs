@@ -8,6 +8,7 @@ mod import;
 mod leases;
 mod limits;
 mod load;
+mod manifests;
 mod names;
 mod platforms;
 mod pull;
@@ -34,7 +35,7 @@ use containerd_client::{
 };
 use gantry_domain::{
     Digest, Error, GoTime, Result,
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     platform::Platform,
     ports::{
         BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress, PullProgress, PullRequest,
@@ -152,6 +153,10 @@ impl ContainerdImages {
         match self.client().images().create(create).await {
             Ok(_) => {}
             Err(status) if status.code() == tonic::Code::AlreadyExists => {
+                // The time of the last change is the time since which the name leads there.
+                if self.image(name).await?.is_some_and(|known| known.target.digest == target.digest) {
+                    return Ok(());
+                }
                 let mask = prost_types::FieldMask { paths: vec!["target".into()] };
                 let update =
                     UpdateImageRequest { image: Some(image), update_mask: Some(mask), source_date_epoch: None };
@@ -199,6 +204,10 @@ impl ImageStore for ContainerdImages {
 
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         Ok(platforms::platforms(&self.content, target).await?.to_vec())
+    }
+
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>> {
+        manifests::manifests(&self.content, target).await
     }
 
     async fn blob(&self, digest: &Digest) -> Result<Bytes> {

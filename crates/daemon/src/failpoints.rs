@@ -21,7 +21,7 @@ use bytes::Bytes;
 use gantry_domain::{
     ContainerId, Digest, ExecId, NetworkId, Result,
     container::{Exit, copy::PathChange, log_shipment::LogShipment, record::ExecRecord},
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     log::{LogBatch, LogQuery},
     network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
     platform::Platform,
@@ -236,6 +236,9 @@ impl ImageStore for Points<dyn ImageStore> {
     }
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         through!("images.platforms", self.0.platforms(target))
+    }
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>> {
+        through!("images.manifests", self.0.manifests(target))
     }
     async fn blob(&self, digest: &Digest) -> Result<Bytes> {
         through!("images.blob", self.0.blob(digest))

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_domain::{
     Digest, Error, Result,
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, ManifestKind, NamedImage, PlatformImage},
     platform::Platform,
     ports::{
         BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress, PullProgress, PullRequest,
@@ -41,6 +41,18 @@ impl ImageStore for Fakes {
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         self.calls.pass("images.platforms")?;
         Ok(self.world().platforms.get(&target.digest).cloned().into_iter().collect())
+    }
+
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>> {
+        let images = self.platforms(target).await?;
+        let entry = |image: PlatformImage| ManifestEntry {
+            descriptor: image.manifest.clone(),
+            kind: ManifestKind::Image,
+            available: image.complete,
+            content: image.content_size(),
+            image: Some(image),
+        };
+        Ok(images.into_iter().map(entry).collect())
     }
 
     async fn blob(&self, digest: &Digest) -> Result<Bytes> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{BoxStream, ByteStream, RootMount};
 use crate::{
     Digest, Result,
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     platform::Platform,
     reference::Reference,
     registry::RegistryAuth,
@@ -29,6 +29,8 @@ pub trait ImageStore: Send + Sync {
     /// Every manifest that `target` (index or manifest) leads to and that is here, at least its manifest and config;
     /// attestation manifests are left out.
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>>;
+    /// Every manifest that `target` leads to, also those that are not here, and attestations.
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>>;
     /// A whole blob of at most 8 MiB, digest checked. `NotFound` when it is not here.
     async fn blob(&self, digest: &Digest) -> Result<Bytes>;
     /// Every blob in the store with its size in bytes.

@@ -19,11 +19,10 @@ impl Engine {
         let before = self.parts.catalog.total_size().await?;
         let mut pruned = ImagesPruned::default();
         for image in self.image_list(ImageList::default()).await? {
-            let created = image.image.as_ref().and_then(|image| image.config.created).and_then(|created| created.0);
             let labels = image.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
             let chosen = image.containers == 0
                 && (!dangling_only || image.is_dangling())
-                && until.is_none_or(|until| created.is_some_and(|created| created < until))
+                && until.is_none_or(|until| image.last_tagged.0.is_some_and(|named| named < until))
                 && prune_labels_match(filters, &labels);
             if !chosen {
                 continue;
