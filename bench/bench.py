@@ -28,6 +28,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "e2e"))
 import harness  # noqa: E402
 
 import cases  # noqa: E402
+import files  # noqa: E402
 from client import Client  # noqa: E402
 
 
@@ -36,10 +37,10 @@ def main():
     # An end from outside cleans up too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Gantryd() as gantryd:
-        engines = [Client("gantryd", gantryd.socket)]
+        engines = [Client("gantryd", gantryd.socket, gantryd.engine.namespace)]
         with Dockerd(arguments.dockerd) as dockerd:
             if dockerd:
-                engines.append(Client("dockerd", dockerd.socket))
+                engines.append(Client("dockerd", dockerd.socket, dockerd.namespace))
             engines += [Client(*pair.split("=", 1)) for pair in arguments.against]
             for engine in engines:
                 engine.raw("POST", "/images/load?quiet=1", harness.busybox_archive().read_bytes())
@@ -52,7 +53,7 @@ def main():
             finally:
                 for engine in engines:
                     engine.move_out()
-                cases.forget_files()
+                files.forget_files()
 
 
 def parse():

@@ -1,33 +1,17 @@
 """The cases: each does one piece of work on an engine and returns its seconds, set-up and cleaning apart."""
 
 import contextlib
-import hashlib
 import io
-import json
-import os
-import pathlib
-import random
 import tarfile
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-MIB = 1 << 20
+import images
+from files import MIB, folder, timed
+
 LOG_BYTES = 64 * MIB
 BRIDGE = {"NetworkMode": "bridge"}
 NONE = {"NetworkMode": "none"}
 PORT = {**BRIDGE, "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]}}
-
-
-class Clock:
-    seconds = 0.0
-
-
-@contextlib.contextmanager
-def timed():
-    clock, start = Clock(), time.perf_counter()
-    yield clock
-    clock.seconds = time.perf_counter() - start
 
 
 def cycle(host_config):
@@ -156,14 +140,6 @@ def repeated(path, times):
     return case
 
 
-def load(engine):
-    data = image().read_bytes()
-    with timed() as clock:
-        engine.raw("POST", "/images/load?quiet=1", data)
-    engine.raw("DELETE", f"/images/{IMAGE_NAME}?force=1")
-    return clock.seconds
-
-
 CASES = {
     "ping x200": repeated("/_ping", 200),
     "cycle none": cycle(NONE),
@@ -180,29 +156,9 @@ CASES = {
     "cp 64MiB in+out": copy_in_and_out,
     "list all": list_all,
     "inspect x50": repeated("/containers/{running}/json", 50),
-    "load image": load,
+    **images.CASES,
 }
 NEEDS = {"log read 64MiB": "log write 64MiB", "log tail 10": "log write 64MiB"}
-
-
-# -- files that are made once --------------------------------------------------------------------------------------
-
-IMAGE_NAME = "bench-image:latest"
-_folder = None
-
-
-def folder():
-    """A folder of this run; `forget_files` takes it away."""
-    global _folder
-    if _folder is None:
-        _folder = tempfile.TemporaryDirectory(prefix="gantry-bench-")
-        os.chmod(_folder.name, 0o755)
-    return pathlib.Path(_folder.name)
-
-
-def forget_files():
-    if _folder is not None:
-        _folder.cleanup()
 
 
 def lines():
@@ -211,47 +167,3 @@ def lines():
     if not path.exists():
         path.write_bytes((b"x" * 99 + b"\n") * (LOG_BYTES // 100 + 1))
     return path
-
-
-def image():
-    """A docker-archive of 105 MiB in three layers and some 5,000 files, half of it text-like: no network needed."""
-    path = folder() / "image.tar"
-    if path.exists():
-        return path
-    layers = [_layer(number, files) for number, files in enumerate((4000, 900, 100))]
-    digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-    config = json.dumps({
-        "architecture": machine, "os": "linux", "config": {"Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
-    }).encode()  # fmt: skip
-    name = hashlib.sha256(config).hexdigest() + ".json"
-    folders = [f"{digest}/layer.tar" for digest in digests]
-    manifest = [{"Config": name, "RepoTags": [IMAGE_NAME], "Layers": folders}]
-    members = [*zip(folders, layers), (name, config), ("manifest.json", json.dumps(manifest).encode())]
-    with tarfile.open(path, "w") as tar:
-        for member, data in members:
-            info = tarfile.TarInfo(member)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def _layer(number, files):
-    """35 MiB in so many files; the same bytes each time."""
-    source = random.Random(number)
-    words = [source.randbytes(8).hex().encode() for _ in range(500)]
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for index in range(files):
-            if index % 50 == 0:
-                made = tarfile.TarInfo(f"usr/share/l{number}/d{index // 50}")
-                made.type, made.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(made)
-            size = 35 * MIB // files
-            text = b" ".join(source.choices(words, k=size // 34 + 1))
-            data = (text + source.randbytes(size))[: size // 2] + source.randbytes(size - size // 2)
-            info = tarfile.TarInfo(f"usr/share/l{number}/d{index // 50}/f{index}")
-            info.size, info.mode = len(data), 0o644
-            tar.addfile(info, io.BytesIO(data))
-    return archive.getvalue()

@@ -8,8 +8,10 @@ import socket
 class Client:
     """One engine under measure; keeps what the cases need between each other (a running container, a fleet, a log)."""
 
-    def __init__(self, name, path):
-        self.name, self.path = name, str(path)
+    def __init__(self, name, path, namespace=None):
+        self.name, self.path, self.namespace = name, str(path), namespace
+        # Purpose -> (address, process).
+        self.registries = {}
         self.running = None
         self.fleet = []
         self.logged = []
@@ -21,11 +23,12 @@ class Client:
         connection.sock.connect(self.path)
         return connection
 
-    def raw(self, method, path, body=None, over=None):
-        """The answer's bytes; anything but a 2xx or 304 is an error. `over` is a connection that is kept."""
+    def raw(self, method, path, body=None, over=None, auth=False):
+        """The answer's bytes; anything but a 2xx or 304 is an error. `over` is a connection that is kept; `auth` sends the
+        empty credentials that a push wants."""
         connection = over or self.connection()
         try:
-            headers = {}
+            headers = {"X-Registry-Auth": "e30="} if auth else {}
             if body is not None:
                 headers["Content-Type"] = "application/json"
                 if not isinstance(body, bytes):
@@ -74,3 +77,6 @@ class Client:
                     self.remove(container)
             except (OSError, RuntimeError, http.client.HTTPException) as error:
                 print(f"    {self.name}: {container[:12]} is left: {error}")
+        for _, process in self.registries.values():
+            process.kill()
+            process.wait()

@@ -5,6 +5,7 @@ import base64
 import http.client
 import http.server
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -13,13 +14,14 @@ import threading
 from harness import run, wait_until
 from test_auth import inside
 
-PORTS = iter(range(5000, 6000))
+# Apart for each process of tests: the folders in /etc/docker/certs.d bear addresses with port.
+PORTS = iter(range(5000 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), 9000))
 
 
 class Registry:
     """A docker-registry of a test's own, on the engine's loopback."""
 
-    def __init__(self, namespace, folder, address="127.0.0.1", tls=None, htpasswd=None, token=None):
+    def __init__(self, namespace, folder, address="127.0.0.1", tls=None, htpasswd=None, token=None, clients=None):
         self.namespace, self.folder = namespace, pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = next(PORTS)
@@ -27,6 +29,8 @@ class Registry:
         http_part = {"addr": self.where, "secret": "test"}
         if tls:
             http_part["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}
+        if clients:
+            http_part["tls"]["clientcas"] = [str(clients)]
         config = {
             "version": 0.1,
             "log": {"level": "warn", "accesslog": {"disabled": False}},
@@ -45,10 +49,12 @@ class Registry:
         self.process = namespace.popen(
             "docker-registry", "serve", path, stdout=open(self.log, "wb"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
+        # Who shows no certificate is refused in the handshake, which is an answer.
+        answers = (0, 35, 56) if clients else (0,)
         scheme = ["-k", f"https://{self.where}/"] if tls else [f"http://{self.where}/"]
         wait_until(
             lambda: self.process.poll() is not None
-            or namespace.exec("curl", "-s", "-o", "/dev/null", *scheme, check=False).returncode == 0,
+            or namespace.exec("curl", "-s", "-o", "/dev/null", *scheme, check=False).returncode in answers,
             30,
             "the registry",
         )
@@ -75,6 +81,8 @@ class Trouble(http.server.ThreadingHTTPServer):
     def __init__(self, address, upstream):
         super().__init__(address, Carrier)
         self.upstream, self.plan, self.seen = upstream, lambda *_: None, []
+        # `cut(method, path, length)`: an int lets so many bytes of a request's body through and then hangs up on both sides.
+        self.cut = lambda *_: None
         self.where = f"{address[0]}:{self.server_port}"
 
     def handle_error(self, request, client_address):
@@ -87,6 +95,9 @@ class Carrier(http.server.BaseHTTPRequestHandler):
     def carry(self):
         server = self.server
         length = int(self.headers.get("Content-Length") or 0)
+        cut = server.cut(self.command, self.path, length) if length else None
+        if cut is not None:
+            return self.hang_up_after(cut)
         body = self.rfile.read(length) if length else None
         upstream = server.connect()
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
@@ -118,6 +129,21 @@ class Carrier(http.server.BaseHTTPRequestHandler):
             self.wfile.write(piece)
             sent += len(piece)
         upstream.close()
+
+    def hang_up_after(self, count):
+        server, upstream = self.server, self.server.connect()
+        server.seen.append((self.command, self.path, self.headers.get("Content-Range"), None))
+        upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in {**self.headers, "Host": server.where}.items():
+            if name.lower() != "connection":
+                upstream.putheader(name, value)
+        upstream.endheaders()
+        while count > 0 and (piece := self.rfile.read(min(count, 65536))):
+            upstream.send(piece)
+            count -= len(piece)
+        upstream.close()
+        self.close_connection = True
+        self.connection.shutdown(2)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = carry
 

@@ -5,8 +5,10 @@ import io
 import json
 import tarfile
 import time
+import urllib.parse
 
 import pytest
+from oci_layouts import FOREIGN, HOST, platform_of, two_platforms
 
 
 def layer(**files):
@@ -110,18 +112,29 @@ def test_removal_by_name_untags_until_the_last_name_goes(one):
     assert one.out("images", "-aq") == ""
 
 
-def test_removal_by_id_wants_force_where_several_repositories_have_it(one):
+def test_removal_by_id_wants_force_where_several_tags_have_it(one):
     identity = one.inspect("busybox")["Id"]
     short = identity[7:19]
     one.docker("tag", "busybox", "busybox:two")
-    one.docker("tag", "busybox", "second:name")
     refused = one.docker("rmi", short, check=False).stderr
     text = f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-    assert text in refused
+    assert text in refused, "two tags of one repository are two"
+    one.docker("tag", "busybox", "second:name")
+    assert text in one.docker("rmi", short, check=False).stderr
     assert len(names(one)) == 3
     lines = one.out("rmi", "-f", short).splitlines()
     assert sorted(lines[:-1]) == ["Untagged: busybox:latest", "Untagged: busybox:two", "Untagged: second:name"]
     assert lines[-1] == f"Deleted: {identity}"
+
+
+def test_a_name_with_digest_stands_for_the_tags_of_its_repository(one):
+    identity = one.inspect("busybox")["Id"]
+    for name in ("busybox:two", "second:name"):
+        one.docker("tag", "busybox", name)
+    lines = one.out("rmi", f"busybox@{identity}").splitlines()
+    assert sorted(lines) == ["Untagged: busybox:latest", "Untagged: busybox:two"]
+    assert names(one) == ["second:name"]
+    assert one.out("rmi", f"second@{identity}").splitlines() == ["Untagged: second:name", f"Deleted: {identity}"]
 
 
 def test_an_image_in_use_stays_and_the_conflict_names_who_uses_it(one):
@@ -136,10 +149,9 @@ def test_an_image_in_use_stays_and_the_conflict_names_who_uses_it(one):
     running = one.out("run", "-d", "busybox", "sleep", "600")[:12]
     by_name = one.docker("rmi", "busybox", check=False)
     assert by_name.returncode == 1 and "conflict: unable to delete busybox:latest (must be forced) - container" in by_name.stderr
-    for argv, shown in ((["-f", "busybox"], "busybox:latest"), (["-f", identity], identity)):
-        refused = one.docker("rmi", *argv, check=False)
-        text = f"unable to delete {shown} (cannot be forced) - image is being used by running container {running}"
-        assert refused.returncode == 1 and f"conflict: {text}" in refused.stderr
+    refused = one.docker("rmi", "-f", identity, check=False)
+    text = f"unable to delete {identity} (cannot be forced) - image is being used by running container {running}"
+    assert refused.returncode == 1 and f"conflict: {text}" in refused.stderr
     # One of two names is not the image.
     one.docker("tag", "busybox", "spare:name")
     assert one.out("rmi", "spare:name") == "Untagged: spare:name"
@@ -147,9 +159,24 @@ def test_an_image_in_use_stays_and_the_conflict_names_who_uses_it(one):
     assert status == 409 and answer["message"].startswith("conflict: ")
 
 
+def test_the_last_name_of_an_image_in_use_can_be_forced_away_and_the_image_stays_nameless(one):
+    identity = one.inspect("busybox")["Id"]
+    running = one.out("run", "-d", "busybox", "sleep", "600")
+    assert one.out("rmi", "-f", "busybox") == "Untagged: busybox:latest"
+    assert names(one) == ["<none>:<none>"] and one.inspect(identity)["RepoTags"] == []
+    assert one.out("exec", running, "echo", "runs on") == "runs on"
+    assert one.out("image", "prune", "-f") == "Total reclaimed space: 0B", "it is in use"
+    one.docker("tag", identity, "busybox")
+    assert names(one) == ["busybox:latest"]
+    one.docker("rmi", "-f", "busybox")
+    one.docker("rm", "-f", running)
+    assert f"deleted: {identity}" in one.out("image", "prune", "-f")
+    assert names(one) == []
+
+
 def test_a_stopped_container_still_starts_when_its_image_was_forced_away(one):
     name = one.out("create", "busybox", "echo", "still here")
-    one.docker("rmi", "-f", "busybox")
+    one.docker("rmi", "-f", one.inspect("busybox")["Id"])
     assert names(one) == []
     assert one.out("start", "-a", name) == "still here"
     one.restart()
@@ -157,6 +184,31 @@ def test_a_stopped_container_still_starts_when_its_image_was_forced_away(one):
     one.docker("rm", name)
     one.load_busybox()
     assert one.out("run", "--rm", "busybox", "echo", "again") == "again"
+
+
+def test_one_platform_can_be_removed_by_force_and_what_it_shares_stays(one):
+    layout, index, manifests = two_platforms()
+    one.docker("load", input=layout.tar().decode("latin-1"), encoding="latin-1", text=None)
+    blobs = lambda: {f"sha256:{path.name}" for path in (one.data / "containerd").glob("**/blobs/sha256/*")}  # noqa: E731
+    assert set(layout.blobs) <= blobs()
+    wanted = "/images/multi:1?platforms=" + urllib.parse.quote(json.dumps(platform_of(FOREIGN)))
+    status, answer = one.api("DELETE", wanted)
+    text = "Content will be removed from all images referencing this variant. Use \u2014-force to force delete."
+    assert (status, answer["message"]) == (400, text)
+    status, answer = one.api("DELETE", wanted + "&force=1")
+    assert (status, answer) == (200, [{"Deleted": manifests[FOREIGN]["digest"]}])
+    foreign = json.loads(layout.blobs[manifests[FOREIGN]["digest"]])
+    common, own = (layer["digest"] for layer in foreign["layers"])
+    gone = set(layout.blobs) - blobs()
+    assert gone == {manifests[FOREIGN]["digest"], foreign["config"]["digest"], own}, "the common layer stays"
+    assert one.inspect("multi:1")["Id"] == index
+    status, answer = one.api("DELETE", wanted + "&force=1")
+    assert status == 404 and "does not provide the specified platform (linux/s390x)" in answer["message"]
+    # Older clients do not know the parameter.
+    assert one.api("DELETE", "/v1.49" + wanted)[1] == [{"Untagged": "multi:1"}, {"Deleted": index}]
+    # An image of one platform alone goes as a whole.
+    wanted = "/images/busybox?force=1&platforms=" + urllib.parse.quote(json.dumps(platform_of(HOST)))
+    assert [list(line) for line in one.api("DELETE", wanted)[1]] == [["Untagged"], ["Deleted"]]
 
 
 def test_prune_takes_dangling_images_and_with_all_the_unused_ones(one):
@@ -220,3 +272,42 @@ def test_the_id_is_the_digest_of_the_manifest(one):
         digest = index["manifests"][0]["digest"]
         manifest = tar.extractfile(f"blobs/sha256/{digest.removeprefix('sha256:')}").read()
     assert "sha256:" + hashlib.sha256(manifest).hexdigest() == digest == one.inspect("busybox")["Id"]
+
+
+def test_each_unwanted_label_counts_on_its_own(one):
+    imported(one, "labels:a", "-c", "LABEL a=1", f="a")
+    imported(one, "labels:b", "-c", "LABEL b=1", f="b")
+    imported(one, "labels:none", f="c")
+    filters = urllib.parse.quote(json.dumps({"label!": ["a", "b=1"], "reference": ["labels"]}))
+    assert [image["RepoTags"] for image in one.api("GET", f"/images/json?filters={filters}")[1]] == [["labels:none"]]
+    one.docker("image", "prune", "-af", "--filter", "label!=a", "--filter", "label!=b")
+    assert set(names(one)) == {"labels:a", "labels:b"}
+
+
+def test_until_is_about_when_an_image_came_and_not_when_it_was_made(one):
+    layout, *_ = two_platforms("docker.io/library/old:1", created="2001-01-01T00:00:00Z")
+    before = one.out("info", "--format", "{{.SystemTime}}")
+    time.sleep(1.1)
+    one.docker("load", input=layout.tar().decode("latin-1"), encoding="latin-1", text=None)
+    assert names(one, "-f", f"until={before}", "old") == []
+    assert one.out("image", "prune", "-af", "--filter", f"until={before}").count("old:1") == 0
+    assert names(one, "old") == ["old:1"]
+    time.sleep(1.1)
+    now = one.out("info", "--format", "{{.SystemTime}}")
+    # The same again is no news.
+    one.docker("load", input=layout.tar().decode("latin-1"), encoding="latin-1", text=None)
+    assert names(one, "-f", f"until={now}", "old") == ["old:1"]
+    assert "untagged: old:1" in one.out("image", "prune", "-af", "--filter", f"until={now}")
+
+
+def test_events_of_an_image_bear_its_labels(one):
+    imported(one, "labelled:1", "-c", "LABEL kind=some", f="x")
+    since = one.out("info", "--format", "{{.SystemTime}}")
+    one.docker("tag", "labelled:1", "labelled:2")
+    data = one.docker("save", "labelled:1", text=None).stdout
+    one.docker("rmi", "labelled:2", "labelled:1")
+    one.docker("load", input=data.decode("latin-1"), encoding="latin-1", text=None)
+    until = str(int(time.time()) + 1)
+    lines = one.out("events", "--since", since, "--until", until, "-f", "type=image", "--format", "{{json .}}").splitlines()
+    kinds = [(event["Action"], event["Actor"]["Attributes"].get("kind")) for event in map(json.loads, lines)]
+    assert kinds == [("tag", "some"), ("save", "some"), ("untag", None), ("untag", None), ("delete", None), ("load", "some")]

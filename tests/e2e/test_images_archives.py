@@ -6,12 +6,14 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import subprocess
 import tarfile
 import threading
 
 import pytest
-from harness import busybox_archive, run
+from harness import busybox_archive, run, wait_until
+from leftovers import ctr
 from test_auth import inside
 
 
@@ -72,6 +74,30 @@ def test_what_is_saved_loads_again_with_the_same_id(one, tmp_path):
     assert one.out("run", "--rm", "busybox", "echo", "hello") == "hello"
 
 
+def test_an_image_that_is_removed_while_it_is_saved_is_saved_whole(one):
+    one.docker("import", "-", "large:1", input=archive_of([("random", os.urandom(48 << 20))]).decode("latin-1"), encoding="latin-1", text=None)
+    identity = one.inspect("large:1")["Id"]
+    connection = one.connection()
+    connection.request("GET", "/images/large:1/get")
+    answer = connection.getresponse()
+    head = answer.read(1 << 20)
+    assert one.docker("rmi", "large:1").stdout.splitlines()[-1] == f"Deleted: {identity}"
+    one.docker("image", "prune", "-af")
+    data = head + answer.read()
+    connection.close()
+    assert [hashlib.sha256(data).hexdigest() == name[13:] for name, data in entries_of(data) if name.startswith("blobs/sha256/")] == [True] * 3
+    wait_until(lambda: ctr(one, "leases", "ls", "-q") == [], 10, "the end of the lease")
+    wait_until(lambda: not blobs(one) & {identity[7:]}, 10, "the blobs' end")
+    assert load(one, data)[0].strip() == "Loaded image: large:1"
+    assert one.inspect("large:1")["Id"] == identity
+    # One that nobody reads to its end holds nothing either.
+    connection = one.connection()
+    connection.request("GET", "/images/large:1/get")
+    connection.getresponse().read(1000)
+    connection.close()
+    wait_until(lambda: ctr(one, "leases", "ls", "-q") == [], 10, "the end of the lease")
+
+
 def test_several_names_make_one_archive_and_a_repository_means_all_its_tags(one):
     one.docker("tag", "busybox", "tools:1")
     one.docker("tag", "busybox", "tools:2")
@@ -122,7 +148,7 @@ def test_archives_of_skopeo_load_plain_and_compressed(one, tmp_path):
 
 
 def test_an_archive_that_is_none_is_an_error_and_leaves_nothing(one):
-    before, names = blobs(one), one.out("images", "-a")
+    before, names = blobs(one), one.out("images", "-aq")
     good = busybox_archive().read_bytes()
     entries = entries_of(good)
     is_config = lambda name: name.endswith(".json") and name != "manifest.json"  # noqa: E731
@@ -144,7 +170,7 @@ def test_an_archive_that_is_none_is_an_error_and_leaves_nothing(one):
         status, body = one.api("POST", "/images/load?quiet=1", data, {"Content-Type": "application/x-tar"}, raw=True)
         assert status in (200, 400, 500), what
         assert b"errorDetail" in body or status >= 400, f"{what}: {body}"
-        assert one.out("images", "-a") == names, what
+        assert one.out("images", "-aq") == names, what
     extra = blobs(one) - before
     assert extra == set()
     assert one.out("run", "--rm", "busybox", "echo", "hello") == "hello"
@@ -189,7 +215,7 @@ def test_import_takes_changes_message_and_platform(one, tmp_path):
 
 
 def test_a_bad_import_makes_no_image(one):
-    names = one.out("images", "-a")
+    names = one.out("images", "-aq")
     good = archive_of([("hello", b"hello\n")])
     for flags, data in (
         (["-c", "RUN true"], good),
@@ -200,7 +226,7 @@ def test_a_bad_import_makes_no_image(one):
         argv = one.docker_argv("import", *flags, "-", "bad:image")
         done = subprocess.run(argv, input=data, env=one.docker_env(), capture_output=True, timeout=60)
         assert done.returncode != 0, (flags, done.stdout)
-        assert one.out("images", "-a") == names
+        assert one.out("images", "-aq") == names
     done = one.docker("import", "-", "BAD", check=False, input="")
     assert "must be lowercase" in done.stderr
 
@@ -248,12 +274,12 @@ def test_an_archive_is_imported_from_a_url(one):
         assert f"Downloading from {base}/moved" in shown
         image = one.inspect("from:url")
         assert image["Id"] in shown and image["Comment"] == f"Imported from {base}/moved"
-        names = one.out("images", "-a")
+        names = one.out("images", "-aq")
         for path, text in (("nosuch", "with status 404 Not Found"), ("cut.tar", "EOF")):
             done = one.docker("import", f"{base}/{path}", "bad:url", check=False)
             assert done.returncode != 0 and text in done.stderr + done.stdout, (done.stdout, done.stderr)
         assert "unsupported protocol scheme" in one.api("POST", "/images/create?fromSrc=file:///etc/passwd")[1]["message"]
-        assert one.out("images", "-a") == names
+        assert one.out("images", "-aq") == names
 
 
 def test_a_debian_is_imported_and_runs(fresh):

@@ -1,14 +1,18 @@
 """Pull and push by the docker CLI against Debian's docker-registry; skopeo is the judge of what is there."""
 
 import concurrent.futures
+import hashlib
 import http.server
+import itertools
 import json
 import os
 import subprocess
 import threading
+import time
 
 import pytest
 from harness import run, wait_until
+from leftovers import ctr
 from registries import Registry, auth_header, trouble
 from test_auth import inside
 
@@ -135,8 +139,6 @@ def test_missing_things_are_named_in_dockers_words(engine, registry):
 
 def test_an_index_gives_the_platform_that_is_asked_for(engine, registry, tmp_path):
     """An index of two platforms made by hand; each half is the busybox under another architecture."""
-    import hashlib
-
     host = "amd64" if os.uname().machine == "x86_64" else "arm64"
     other = "s390x"
     name = f"{registry.where}/multi"
@@ -238,8 +240,10 @@ def test_wrong_bytes_are_never_kept(engine, registry, proxy, large):
     assert ranges == [None, None], "all of it is asked for again"
     forget(engine, name)
     proxy.plan = lambda path, _: ("flip", 3) if "/manifests/" in path else None
+    leases = ctr(engine, "leases", "ls", "-q")
     done = engine.docker("pull", name, check=False)
     assert done.returncode == 1 and name not in engine.out("images", "--format", "{{.Repository}}:{{.Tag}}"), done.stderr
+    assert ctr(engine, "leases", "ls", "-q") == leases, "there is nothing to go on from"
 
 
 def test_ten_pulls_of_one_image_do_the_work_once(engine, registry, proxy, large):
@@ -322,3 +326,127 @@ def test_credentials_open_a_registry_by_password(engine, tmp_path):
         assert status == 401 and "unauthorized" in answer["message"], answer
     finally:
         registry.close()
+
+
+def test_prune_gives_up_what_a_cut_pull_has_left_and_counts_it(engine, registry, proxy, large):
+    name = f"{proxy.where}/large:1"
+    go = threading.Event()
+    proxy.plan = lambda path, _, held=[8 << 20]: held.pop() if large in path and held else (("stall", go) if large in path else None)
+    client = engine.docker_popen("pull", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    halves = lambda: [line for line in ctr(engine, "content", "active")[1:] if "gantry-blob-" in line]  # noqa: E731
+    wait_until(lambda: len([1 for entry in proxy.seen if large in entry[1]]) >= 2, 60, "the second connection")
+    assert engine.api("POST", "/images/prune")[0] == 200
+    assert halves(), "a pull that runs keeps what it has"
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    go.set()
+    status, pruned = engine.api("POST", "/images/prune")
+    # The pull may need a moment to see that its client has gone.
+    wait_until(lambda: pruned["SpaceReclaimed"] > 0 or pruned.update(engine.api("POST", "/images/prune")[1]), 30, "the bytes")
+    assert status == 200 and pruned["SpaceReclaimed"] >= 7 << 20, pruned
+    assert halves() == []
+    proxy.plan = lambda *_: None
+    proxy.seen.clear()
+    engine.docker("pull", name)
+    assert [entry[2] for entry in proxy.seen if large in entry[1]] == [None], "from the beginning"
+    forget(engine, name)
+
+
+def test_a_network_that_goes_dead_is_noticed_and_the_pull_goes_on(engine, registry, proxy, large):
+    go = threading.Event()
+    dead = [("stall", go)]
+    proxy.plan = lambda path, _: dead.pop() if large in path and dead else None
+    name = f"{proxy.where}/large:1"
+    began = time.monotonic()
+    pulled = engine.docker("pull", name).stdout
+    go.set()
+    assert time.monotonic() - began >= 20, "it is given time"
+    ranges = [entry[2] for entry in proxy.seen if large in entry[1]]
+    assert ranges[0] is None and len(ranges) <= 2 and "Retrying in 1 second" in pulled, ranges
+    forget(engine, name)
+
+
+def test_an_upload_that_is_cut_is_made_again_and_arrives_whole(engine, registry, proxy, large):
+    """Debian's registry keeps nothing of a request that was cut, and says so: the blob is sent from its beginning."""
+    engine.docker("pull", f"{registry.where}/large:1")
+    # A registry under another name knows nothing to mount from.
+    name = f"{proxy.where}/cut:1"
+    engine.docker("tag", f"{registry.where}/large:1", name)
+    cuts = [5 << 20, 1 << 20]
+    proxy.cut = lambda method, path, length: cuts.pop() if method == "PATCH" and length > 8 << 20 and cuts else None
+    pushed = engine.docker("push", name).stdout
+    assert cuts == [] and "Retrying in" in pushed and ": Pushed" in pushed, pushed
+    manifest = json.loads(registry.skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{registry.where}/cut:1").stdout)
+    assert manifest["layers"][0]["digest"] == large
+    registry.skopeo("copy", "--src-tls-verify=false", f"docker://{registry.where}/cut:1", f"dir:{registry.folder / 'judged'}")
+    forget(engine, name)
+    forget(engine, f"{registry.where}/large:1")
+
+
+class Sink(http.server.BaseHTTPRequestHandler):
+    """A registry that keeps what it has got of an upload, tells how much that is, and hangs up once in the middle."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(404)
+
+    def do_GET(self):
+        server = self.server
+        if "/uploads/" in self.path:
+            return self.answer(204, {"Location": self.path, "Range": f"0-{len(server.data[self.path]) - 1}"})
+        self.answer(200)
+
+    def do_POST(self):
+        self.server.data[path := f"/v2/x/blobs/uploads/{next(self.server.numbers)}"] = b""
+        self.answer(202, {"Location": path})
+
+    def do_PATCH(self):
+        server, left = self.server, int(self.headers["Content-Length"])
+        server.ranges.append((self.headers.get("Content-Range"), left))
+        if server.cut and left > server.cut:
+            server.data[self.path] += self.rfile.read(server.cut)
+            server.cut = 0
+            self.close_connection = True
+            return self.connection.shutdown(2)
+        server.data[self.path] += self.rfile.read(left)
+        self.answer(202, {"Location": self.path})
+
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if "/manifests/" not in self.path:
+            self.server.blobs.add(hashlib.sha256(self.server.data[self.path.split("?")[0]]).hexdigest())
+        self.answer(201)
+        del body
+
+    def answer(self, status, headers=()):
+        self.send_response(status)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_upload_goes_on_where_the_registry_says(engine, registry, large):
+    server = inside(engine.namespace, lambda: http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink))
+    server.daemon_threads, server.numbers = True, itertools.count()
+    server.data, server.ranges, server.blobs, server.cut = {}, [], set(), 9 << 20
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        engine.docker("pull", f"{registry.where}/large:1")
+        name = f"127.0.0.1:{server.server_port}/x:1"
+        engine.docker("tag", f"{registry.where}/large:1", name)
+        engine.docker("push", name)
+        whole = next(length for content_range, length in server.ranges if length > 9 << 20)
+        again = [content_range for content_range, _ in server.ranges if content_range]
+        assert again == [f"{9 << 20}-{whole - 1}"], server.ranges
+        assert large.removeprefix("sha256:") in server.blobs
+    finally:
+        server.shutdown()
+        server.server_close()
+        forget(engine, name)
+        forget(engine, f"{registry.where}/large:1")

@@ -39,6 +39,8 @@ class Liar(http.server.ThreadingHTTPServer):
         self.where = f"{address[0]}:{self.server_port}"
         self.manifests, self.blobs, self.elsewhere, self.seen = {}, {}, {}, []
         self.challenge = None
+        # What a HEAD answers instead: name -> name.
+        self.heads = {}
 
     def handle_error(self, request, client_address):
         """A client that was cut off or went away."""
@@ -76,6 +78,8 @@ class Words(http.server.BaseHTTPRequestHandler):
         name = self.path.rsplit("/", 1)[-1]
         if server.challenge and not sent:
             return self.reply(401, b"{}", "application/json", {"WWW-Authenticate": server.challenge})
+        if self.command == "HEAD" and "/manifests/" in self.path:
+            name = server.heads.get(name, name)
         if name in server.elsewhere:
             return self.reply(307, b"", "text/plain", {"Location": server.elsewhere[name]})
         if "/manifests/" in self.path and name in server.manifests:
@@ -281,6 +285,21 @@ def test_t19_digests_are_digests_and_urls_of_layers_are_not_followed(engine, lia
         liar.image(f"f{number}", config=config, layers=[{**foreign, "mediaType": kind}])
         refused(engine, f"{liar.where}/foreign:f{number}")
     assert other.seen == [], "nobody but the registry was asked"
+
+
+def test_t19_a_digest_is_never_given_to_another_image_that_is_here(engine, liar):
+    here = liar.image("here", config={"author": "the image that is here"})
+    there = liar.image("there", config={"author": "the image that was asked for"})
+    engine.docker("pull", f"{liar.where}/own:here")
+    name = f"{liar.where}/own@{there['digest']}"
+    liar.heads[there["digest"]] = here["digest"]
+    refusal = liar.manifests.pop(there["digest"])
+    assert engine.docker("pull", name, check=False).returncode == 1
+    assert engine.docker("inspect", name, check=False).returncode == 1
+    liar.manifests[there["digest"]] = refusal
+    engine.docker("pull", name)
+    assert engine.inspect(name)["Id"] == there["digest"]
+    engine.docker("rmi", name, f"{liar.where}/own:here")
 
 
 def auth(server):

@@ -167,6 +167,11 @@ pub fn json_platform(text: Option<&str>) -> gantry_domain::Result<Option<Platfor
     Ok(Some(platform))
 }
 
+pub fn json_platforms(given: &[String]) -> gantry_domain::Result<Vec<Platform>> {
+    let parsed: gantry_domain::Result<Vec<_>> = given.iter().map(|text| json_platform(Some(text))).collect();
+    Ok(parsed?.into_iter().flatten().collect())
+}
+
 struct Pairs<'a>(&'a [(String, String)]);
 
 type DeError = de::value::Error;

@@ -69,6 +69,14 @@ impl PipeSender {
     }
 }
 
+impl PipeSender {
+    /// The other end reads this error.
+    pub fn fail(self, error: Error) {
+        // A reader that went away has told its own error.
+        let _ = self.0.blocking_send(Piece::Failed(error));
+    }
+}
+
 impl Chunks for Pipe {
     fn next(&mut self) -> Result<Option<Bytes>> {
         if self.ended {

@@ -1,9 +1,13 @@
 //! Compression of archives and layers: found by the first bytes, undone in this process and never by a program (T03).
 
-use std::io::Read;
+use std::{
+    io::Read,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::{Bytes, BytesMut};
 use gantry_domain::{Error, Result};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::chunks::{ChunkRead, Chunks, PIECE, unwrap_io};
 
@@ -18,8 +22,12 @@ pub enum Compression {
 
 /// Bytes that [`Compression::detect`] wants to see where there are so many.
 pub const MAGIC: usize = 6;
+/// The longest header of a zstd frame, in bytes.
+const ZSTD_HEADER: usize = 18;
 /// Window that a zstd stream may ask for, as a power of two: 128 MiB, what `zstd --ultra` makes at most by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// Window that every layer may ask for, several at a time: 32 MiB, what image builders make at most.
+const ZSTD_SMALL_WINDOW_LOG: u32 = 25;
 /// Memory that an xz stream may ask for, in bytes: what level 9 needs.
 const XZ_MEMORY: u64 = 96 << 20;
 
@@ -40,6 +48,7 @@ impl Compression {
 /// A stream after decompression, with what it took.
 pub struct Decompressed<C: Chunks> {
     inner: Inner<C>,
+    _alone: Option<OwnedMutexGuard<()>>,
 }
 
 enum Inner<C: Chunks> {
@@ -50,20 +59,42 @@ enum Inner<C: Chunks> {
     Bzip2(Box<bzip2::bufread::MultiBzDecoder<ChunkRead<C>>>),
 }
 
+/// One layer at a time has a large window. Held by an archive around layers it would wait for itself.
+static LARGE_WINDOW: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+
 impl<C: Chunks> Decompressed<C> {
-    /// Looks at the first bytes and chooses.
+    /// An archive on its own, or around layers. Looks at the first bytes and chooses.
     pub fn new(mut source: C) -> Result<(Self, Compression)> {
         let head = read_head(&mut source, MAGIC)?;
+        Self::after(head, source, ZSTD_WINDOW_LOG)
+    }
+
+    /// A layer, of which several may be unpacked at a time: plain, gzip or zstd. Waits, on its thread, where it needs much
+    /// memory and another one does too.
+    pub fn layer(mut source: C) -> Result<(Self, Compression)> {
+        let head = read_head(&mut source, ZSTD_HEADER)?;
+        if matches!(Compression::detect(&head), Compression::Xz | Compression::Bzip2) {
+            return Err(Error::invalid("layer is compressed in a way that images do not know"));
+        }
+        if zstd_window_log(&head).is_none_or(|log| log <= ZSTD_SMALL_WINDOW_LOG) {
+            return Self::after(head, source, ZSTD_SMALL_WINDOW_LOG);
+        }
+        let alone = LARGE_WINDOW.clone().blocking_lock_owned();
+        let (layer, compression) = Self::after(head, source, ZSTD_WINDOW_LOG)?;
+        Ok((Self { _alone: Some(alone), ..layer }, compression))
+    }
+
+    fn after(head: Bytes, source: C, window_log: u32) -> Result<(Self, Compression)> {
         let compression = Compression::detect(&head);
         let reader = |source| ChunkRead { taken: head.len() as u64, current: head.clone(), source };
         let inner = match compression {
             Compression::None => Inner::Plain { taken: head.len() as u64, head, source },
             Compression::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader(source)))),
-            Compression::Zstd => Inner::Zstd(Box::new(zstd_decoder(reader(source))?)),
+            Compression::Zstd => Inner::Zstd(Box::new(zstd_decoder(reader(source), window_log)?)),
             Compression::Xz => Inner::Xz(Box::new(xz_decoder(reader(source))?)),
             Compression::Bzip2 => Inner::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(reader(source)))),
         };
-        Ok((Self { inner }, compression))
+        Ok((Self { inner, _alone: None }, compression))
     }
 
     /// Bytes taken from the compressed side so far.
@@ -110,9 +141,28 @@ pub fn read_head(source: &mut impl Chunks, want: usize) -> Result<Bytes> {
     Ok(head)
 }
 
-fn zstd_decoder<C: Chunks>(reader: ChunkRead<C>) -> Result<zstd::stream::read::Decoder<'static, ChunkRead<C>>> {
+/// What the first frame of a zstd stream asks for, rounded up; `None` for what is none, or begins with a skippable one.
+fn zstd_window_log(head: &[u8]) -> Option<u32> {
+    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = head else { return None };
+    let is_single = descriptor & 0x20 != 0;
+    if !is_single {
+        let window = u32::from(*rest.first()?);
+        return Some(10 + (window >> 3) + u32::from(window & 7 > 0));
+    }
+    // The window is the content, whose size stands behind the name of a dictionary.
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let length = [1, 2, 4, 8][usize::from(descriptor >> 6)];
+    let mut size = [0; 8];
+    size[..length].copy_from_slice(rest.get(dictionary..dictionary + length)?);
+    Some(u64::BITS - u64::from_le_bytes(size).saturating_sub(1).leading_zeros())
+}
+
+fn zstd_decoder<C: Chunks>(
+    reader: ChunkRead<C>,
+    window_log: u32,
+) -> Result<zstd::stream::read::Decoder<'static, ChunkRead<C>>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    decoder.window_log_max(window_log)?;
     Ok(decoder)
 }
 
@@ -198,6 +248,44 @@ mod tests {
             let packed = packed(*compression, &vec![7; 300_000]);
             let error = unpack(&packed[..packed.len() - 9], 1000).unwrap_err();
             assert_eq!(error.kind(), gantry_domain::ErrorKind::InvalidParameter, "{compression:?}: {error}");
+        }
+    }
+
+    fn zstd_with_window(log: u32, content: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_window_that_a_zstd_frame_asks_for_is_read_from_its_header() {
+        for log in [10, 20, 25, 26, 27] {
+            assert_eq!(zstd_window_log(&zstd_with_window(log, b"x")), Some(log));
+        }
+        // A frame that tells its size has a window of that size.
+        assert_eq!(zstd_window_log(&zstd::bulk::compress(&[0; 3000], 1).unwrap()), Some(12));
+        assert_eq!(zstd_window_log(&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]), None);
+        assert_eq!(zstd_window_log(b""), None);
+    }
+
+    #[test]
+    fn one_layer_at_a_time_has_a_large_window() {
+        let layer = |log| Decompressed::layer(Ready([Bytes::from(zstd_with_window(log, b"x"))].into())).unwrap().0;
+        let large = layer(26);
+        let (small, archive) =
+            (layer(25), Decompressed::new(Ready([zstd_with_window(27, b"x").into()].into())).unwrap());
+        assert!(LARGE_WINDOW.try_lock().is_err());
+        drop((small, archive, large));
+        assert!(LARGE_WINDOW.try_lock().is_ok());
+        let too_large = Ready([Bytes::from(zstd_with_window(28, &[1; 100]))].into());
+        assert!(Decompressed::layer(too_large).unwrap().0.next().is_err());
+    }
+
+    #[test]
+    fn a_layer_is_plain_gzip_or_zstd() {
+        for compression in [Compression::Xz, Compression::Bzip2] {
+            assert!(Decompressed::layer(Ready([packed(compression, b"x").into()].into())).is_err());
         }
     }
 

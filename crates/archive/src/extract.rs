@@ -22,17 +22,23 @@ pub use self::{
     whiteout::{hide_lower, is_opaque},
 };
 use crate::{
-    chunks::Chunks,
+    chunks::{self, Chunks, PipeSender},
     compression::{Compression, Decompressed},
     limits::{Limits, Meter},
     reader::{Kind, Member, Sparse, TarReader},
+    weighed::Weighed,
 };
+
+/// Pieces between the thread that inflates and the one that writes.
+const DEPTH: usize = 8;
 
 /// What came out of a layer, and what can only be settled when the layers below are known.
 #[derive(Debug)]
 pub struct Extracted {
-    /// Digest of the uncompressed archive; `None` when the archive was plain and nobody asked, as it is then the blob's.
+    /// Digest of the uncompressed archive; `None` when the archive was plain, as it is then the blob's.
     pub diff_id: Option<Digest>,
+    /// Bytes of the uncompressed archive.
+    pub bytes: u64,
     /// Folders that no member describes: they take owner and mode from the layers below. The root is the empty path.
     pub implied: BTreeSet<Vec<u8>>,
     /// The root hides everything below.
@@ -41,19 +47,49 @@ pub struct Extracted {
     pub lower_links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Whether a plain archive's digest is computed here or is known already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlainDigest {
-    Compute,
-    Known,
+/// Extracts into `root`, an empty folder. Call it on a thread of its own: it changes the thread's umask.
+pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits) -> Result<Extracted> {
+    own_umask()?;
+    let (stream, compression) = Decompressed::layer(source)?;
+    if compression == Compression::None {
+        return lay_out(Weighed::new(stream, limits), root, limits);
+    }
+    // A thread that inflates and hashes, beside this one that writes.
+    let (sender, plain) = chunks::pipe_of(DEPTH);
+    std::thread::scope(|scope| {
+        let inflating = scope.spawn(move || inflate(Weighed::new(stream, limits), sender));
+        let extracted = lay_out(plain, root, limits);
+        let digest = inflating.join().map_err(|_| Error::system("a thread that inflates a layer panicked"))?;
+        Ok(Extracted { diff_id: digest, ..extracted? })
+    })
 }
 
-/// Extracts into `root`, an empty folder. Call it on a thread of its own: it changes the thread's umask.
-pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: PlainDigest) -> Result<Extracted> {
-    own_umask()?;
-    let (stream, compression) = Decompressed::new(source)?;
-    let wanted = compression != Compression::None || digest == PlainDigest::Compute;
-    let mut reader = TarReader::new(Metered { stream, hash: wanted.then(Sha256::new), meter: Meter::new(limits) });
+/// Until the end, an error, or until nobody takes it any more; the digest of a whole archive.
+fn inflate(mut stream: impl Chunks, into: PipeSender) -> Option<Digest> {
+    let mut hash = Sha256::new();
+    loop {
+        match stream.next() {
+            Ok(Some(chunk)) => {
+                hash.update(&chunk);
+                if !into.send(chunk) {
+                    return None;
+                }
+            }
+            Ok(None) => {
+                into.end();
+                return Some(Digest::from_sha256(&hash.finalize()));
+            }
+            Err(error) => {
+                into.fail(error);
+                return None;
+            }
+        }
+    }
+}
+
+/// `source` is what the archive unpacks to.
+fn lay_out(source: impl Chunks, root: OwnedFd, limits: Limits) -> Result<Extracted> {
+    let mut reader = TarReader::new(Counted { source, meter: Meter::new(limits), bytes: 0 });
     let mut layer = Layer::new(root);
     while let Some(member) = reader.next_member()? {
         let meter = &mut reader.source_mut().meter;
@@ -64,7 +100,8 @@ pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: Plain
     layer.finish()?;
     reader.drain()?;
     Ok(Extracted {
-        diff_id: reader.into_source().hash.map(|hash| Digest::from_sha256(&hash.finalize())),
+        diff_id: None,
+        bytes: reader.into_source().bytes,
         implied: layer.tree.implied,
         root_opaque: layer.root_opaque,
         lower_links: layer.lower_links,
@@ -85,22 +122,19 @@ pub(crate) fn located(member: &Member, error: Error) -> Error {
     error.context(format_args!("cannot extract {:?}", String::from_utf8_lossy(&member.path)))
 }
 
-/// Hashes and weighs what passes.
-pub(crate) struct Metered<C: Chunks> {
-    pub(crate) stream: Decompressed<C>,
-    pub(crate) hash: Option<Sha256>,
-    pub(crate) meter: Meter,
+/// Counts what is laid out, with the holes that no stream holds.
+struct Counted<C> {
+    source: C,
+    meter: Meter,
+    bytes: u64,
 }
 
-impl<C: Chunks> Chunks for Metered<C> {
+impl<C: Chunks> Chunks for Counted<C> {
     fn next(&mut self) -> Result<Option<Bytes>> {
-        let chunk = self.stream.next()?;
-        if let Some(chunk) = &chunk {
-            self.meter.bytes(chunk.len() as u64, self.stream.packed())?;
-            if let Some(hash) = &mut self.hash {
-                hash.update(chunk);
-            }
-        }
+        let chunk = self.source.next()?;
+        let bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
+        self.bytes += bytes;
+        self.meter.holes(bytes)?;
         Ok(chunk)
     }
 }
@@ -151,8 +185,7 @@ impl Layer {
             return Err(Error::invalid("the root of a layer must be a folder"));
         }
         self.tree.implied.remove(&b""[..]);
-        self.folders.push((Vec::new(), Attributes::of(member)));
-        Ok(())
+        self.keep(Vec::new(), member)
     }
 
     fn opaque(&mut self, folder: Vec<u8>) -> Result<()> {
@@ -167,8 +200,13 @@ impl Layer {
     fn directory(&mut self, place: Place, member: &Member) -> Result<()> {
         self.tree.make_folder(&place)?;
         self.tree.implied.remove(&place.path);
+        self.keep(place.path, member)
+    }
+
+    fn keep(&mut self, folder: Vec<u8>, member: &Member) -> Result<()> {
         let attributes = Attributes::of(member);
-        self.folders.push((place.path, attributes));
+        self.tree.kept.entry(folder.len() + attributes.weight())?;
+        self.folders.push((folder, attributes));
         Ok(())
     }
 
@@ -181,6 +219,7 @@ impl Layer {
     fn hard_link(&mut self, place: Place, member: &Member) -> Result<()> {
         let target = tree::clean(&member.link)?;
         let Some(source) = self.tree.find(&target)? else {
+            self.tree.kept.entry(place.path.len() + target.len())?;
             self.lower_links.push((place.path, target));
             return Ok(());
         };

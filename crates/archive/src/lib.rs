@@ -9,4 +9,5 @@ pub mod limits;
 pub mod merge;
 pub mod reader;
 pub mod threads;
+pub mod weighed;
 pub mod writer;

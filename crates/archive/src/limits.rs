@@ -5,6 +5,35 @@ use gantry_domain::{Error, Result};
 /// Largest sum of the headers that describe one member of a tar, in bytes (PAX records, long names, sparse maps).
 pub const MAX_MEMBER_HEADERS: u64 = 1 << 20;
 
+/// Longest path of a member, and longest target of a link, in bytes: what the kernel takes.
+pub const MAX_PATH: usize = 4096;
+/// Longest name in a path, in bytes, as in the kernel.
+pub const MAX_NAME: usize = 255;
+/// Bytes of one member's extended attributes, names and values: one of the kernel's largest, and more.
+pub const MAX_XATTRS: usize = 128 << 10;
+/// Bytes that one layer may make us keep until its end: names of folders and of links, and what folders bear.
+pub const MAX_KEPT: usize = 64 << 20;
+
+/// What is kept of an archive until its end; a few bytes of compressed headers can stand for much.
+#[derive(Debug)]
+pub struct Kept {
+    left: usize,
+}
+
+impl Kept {
+    pub fn of(bytes: usize) -> Self {
+        Self { left: bytes }
+    }
+
+    /// Takes room for an entry of these bytes and for what holds it.
+    pub fn entry(&mut self, bytes: usize) -> Result<()> {
+        const HOLDER: usize = 96;
+        let left = self.left.checked_sub(bytes.saturating_add(HOLDER));
+        self.left = left.ok_or_else(|| Error::invalid("archive has too many names to keep in mind"))?;
+        Ok(())
+    }
+}
+
 /// Budget for one layer, and for the archive around layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -82,6 +111,14 @@ impl Meter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_is_kept_until_the_end_has_a_bound() {
+        let mut kept = Kept::of(1000);
+        kept.entry(100).unwrap();
+        assert!(kept.entry(800).unwrap_err().message().contains("too many names"));
+        assert!(kept.entry(usize::MAX).is_err());
+    }
 
     #[test]
     fn each_budget_ends_with_its_own_error() {

@@ -9,9 +9,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use crate::{
     chunks::Chunks,
     compression::Decompressed,
-    extract::{self, Attributes, Metered, Place, Tree, clean, errno, kind_at, times},
-    limits::{Limits, Meter},
+    extract::{self, Attributes, Place, Tree, clean, errno, kind_at, times},
+    limits::Limits,
     reader::{Kind, Member, TarReader},
+    weighed::Weighed,
 };
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,10 +28,10 @@ pub struct MergeOptions {
 pub fn merge(source: impl Chunks, root: OwnedFd, base: &[u8], options: MergeOptions, limits: Limits) -> Result<()> {
     extract::own_umask()?;
     let (stream, _) = Decompressed::new(source)?;
-    let mut reader = TarReader::new(Metered { stream, hash: None, meter: Meter::new(limits) });
+    let mut reader = TarReader::new(Weighed::new(stream, limits));
     let mut merge = Merge { tree: Tree::merged(root), base: clean(base)?, options, folders: Vec::new() };
     while let Some(member) = reader.next_member()? {
-        reader.source_mut().meter.entry()?;
+        reader.source_mut().meter().entry()?;
         merge.apply(&member, &mut reader)?;
     }
     merge.finish()?;
@@ -116,6 +117,7 @@ impl Merge {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty()).map_err(errno)?;
         Attributes::copied(member, self.options.owner).set_on_folder(&fd)?;
+        self.tree.kept.entry(place.path.len())?;
         self.folders.push((place.path, member.mtime));
         Ok(())
     }

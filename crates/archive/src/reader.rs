@@ -11,7 +11,10 @@ use bytes::Bytes;
 use gantry_domain::{Error, Result};
 
 use self::{header::RawHeader, pax::Pax};
-use crate::{chunks::Chunks, limits::MAX_MEMBER_HEADERS};
+use crate::{
+    chunks::Chunks,
+    limits::{MAX_MEMBER_HEADERS, MAX_NAME, MAX_PATH, MAX_XATTRS},
+};
 
 const BLOCK: usize = 512;
 
@@ -176,9 +179,7 @@ impl<C: Chunks> TarReader<C> {
             xattrs: pax.xattrs,
             sparse,
         };
-        if member.path.contains(&0) || member.link.contains(&0) {
-            return Err(Error::invalid("archive member has a NUL in its name"));
-        }
+        check_names(&member)?;
         Ok(member)
     }
 
@@ -309,6 +310,22 @@ fn id(pax: Option<u64>, header: impl FnOnce() -> Result<u64>) -> Result<u32> {
     };
     // The last one means "leave as it is" to the kernel.
     u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| Error::invalid("archive member has a bad owner"))
+}
+
+/// Names that the kernel would not take are refused before anything remembers them.
+fn check_names(member: &Member) -> Result<()> {
+    let long =
+        |path: &[u8]| path.len() > MAX_PATH || path.split(|byte| *byte == b'/').any(|name| name.len() > MAX_NAME);
+    if member.path.contains(&0) || member.link.contains(&0) {
+        return Err(Error::invalid("archive member has a NUL in its name"));
+    }
+    if long(&member.path) || long(&member.link) {
+        return Err(Error::invalid("file name too long"));
+    }
+    if member.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_XATTRS {
+        return Err(Error::invalid("archive member has too many extended attributes"));
+    }
+    Ok(())
 }
 
 fn check_sparse(sparse: &Sparse, stored: u64) -> Result<()> {

@@ -8,6 +8,7 @@ mod import;
 mod leases;
 mod limits;
 mod load;
+mod manifests;
 mod names;
 mod platforms;
 mod pull;
@@ -22,7 +23,7 @@ pub use self::limits::Limits;
 
 use std::sync::Arc;
 
-use gantry_archive::{chunks, compression, extract, reader as archive, threads};
+use gantry_archive::{chunks, compression, extract, reader as archive, threads, weighed};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,7 +35,7 @@ use containerd_client::{
 };
 use gantry_domain::{
     Digest, Error, GoTime, Result,
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     platform::Platform,
     ports::{
         BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress, PullProgress, PullRequest,
@@ -152,6 +153,10 @@ impl ContainerdImages {
         match self.client().images().create(create).await {
             Ok(_) => {}
             Err(status) if status.code() == tonic::Code::AlreadyExists => {
+                // The time of the last change is the time since which the name leads there.
+                if self.image(name).await?.is_some_and(|known| known.target.digest == target.digest) {
+                    return Ok(());
+                }
                 let mask = prost_types::FieldMask { paths: vec!["target".into()] };
                 let update =
                     UpdateImageRequest { image: Some(image), update_mask: Some(mask), source_date_epoch: None };
@@ -189,8 +194,20 @@ impl ImageStore for ContainerdImages {
         self.remove_image(name, collect).await
     }
 
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()> {
+        self.content.remove(manifest).await?;
+        // Whoever ends a lease may wait for the collection.
+        let lease = leases::create(self.client(), "remove").await?;
+        self.abandon(&lease).await;
+        Ok(())
+    }
+
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         Ok(platforms::platforms(&self.content, target).await?.to_vec())
+    }
+
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>> {
+        manifests::manifests(&self.content, target).await
     }
 
     async fn blob(&self, digest: &Digest) -> Result<Bytes> {
@@ -241,7 +258,7 @@ impl ImageStore for ContainerdImages {
     }
 
     async fn save(&self, images: Vec<(Option<String>, Descriptor)>, platforms: Vec<Platform>) -> Result<ByteStream> {
-        save::save(&self.content, images, &platforms).await
+        self.save_images(images, &platforms).await
     }
 
     async fn import(&self, archive: ByteStream, config: Bytes) -> Result<(Descriptor, LeaseGuard)> {
@@ -267,8 +284,9 @@ impl ImageStore for ContainerdImages {
         self.push_image(request).await
     }
 
-    async fn forget_partial_pulls(&self) -> Result<()> {
-        self.resumables.drop_all(self.client()).await
+    async fn forget_partial_pulls(&self) -> Result<u64> {
+        self.resumables.drop_all(self.client()).await?;
+        self.abort_partial_blobs().await
     }
 
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {
@@ -281,6 +299,17 @@ impl ImageStore for ContainerdImages {
 }
 
 impl ContainerdImages {
+    /// Throws away what has come of blobs that nobody waits for; its bytes.
+    async fn abort_partial_blobs(&self) -> Result<u64> {
+        let mut freed = 0;
+        for (digest, bytes) in writer::partial(&self.content).await? {
+            let Some(_alone) = self.transfers.try_lock(&digest) else { continue };
+            writer::abort(&self.content, &digest).await;
+            freed += bytes;
+        }
+        Ok(freed)
+    }
+
     async fn is_kept(&self, image: &PlatformImage, chain: &str) -> Result<bool> {
         let label = format!("containerd.io/gc.ref.snapshot.{}", self.snapshots.name());
         let info = self.content.info(&image.config_digest).await?;

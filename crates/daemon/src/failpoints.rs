@@ -21,7 +21,7 @@ use bytes::Bytes;
 use gantry_domain::{
     ContainerId, Digest, ExecId, NetworkId, Result,
     container::{Exit, copy::PathChange, log_shipment::LogShipment, record::ExecRecord},
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     log::{LogBatch, LogQuery},
     network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
     platform::Platform,
@@ -231,8 +231,14 @@ impl ImageStore for Points<dyn ImageStore> {
     async fn remove_name(&self, name: &str, collect: bool) -> Result<bool> {
         through!("images.remove_name", self.0.remove_name(name, collect))
     }
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()> {
+        through!("images.remove_manifest", self.0.remove_manifest(manifest))
+    }
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         through!("images.platforms", self.0.platforms(target))
+    }
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>> {
+        through!("images.manifests", self.0.manifests(target))
     }
     async fn blob(&self, digest: &Digest) -> Result<Bytes> {
         through!("images.blob", self.0.blob(digest))
@@ -278,7 +284,7 @@ impl ImageStore for Points<dyn ImageStore> {
     async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>> {
         through!("images.push", self.0.push(request))
     }
-    async fn forget_partial_pulls(&self) -> Result<()> {
+    async fn forget_partial_pulls(&self) -> Result<u64> {
         through!("images.forget_partial_pulls", self.0.forget_partial_pulls())
     }
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()> {

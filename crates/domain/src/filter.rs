@@ -72,10 +72,12 @@ impl Filters {
 
     /// No such key, or every value (`k` or `k=v`) holds for the labels (`MatchKVList`).
     pub fn labels_match(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.values(key).all(|wanted| match wanted.split_once('=') {
-            Some((name, value)) => labels.get(name).is_some_and(|label| label == value),
-            None => labels.contains_key(wanted),
-        })
+        self.values(key).all(|wanted| label_matches(wanted, labels))
+    }
+
+    /// No such key, or no value holds for the labels: `label!`, each value on its own.
+    pub fn no_label_matches(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
+        !self.values(key).any(|unwanted| label_matches(unwanted, labels))
     }
 
     /// `0/1/true/false`; `InvalidParameter` `invalid filter 'k=[v]'`.
@@ -90,6 +92,14 @@ impl Filters {
                 Err(Error::invalid(format!("invalid filter '{key}=[{}]'", values.join(" "))))
             }
         }
+    }
+}
+
+/// `k` or `k=v`.
+fn label_matches(wanted: &str, labels: &BTreeMap<String, String>) -> bool {
+    match wanted.split_once('=') {
+        Some((name, value)) => labels.get(name).is_some_and(|label| label == value),
+        None => labels.contains_key(wanted),
     }
 }
 

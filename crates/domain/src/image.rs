@@ -61,6 +61,27 @@ impl PlatformImage {
     }
 }
 
+/// One manifest of an image, here or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManifestEntry {
+    pub descriptor: Descriptor,
+    pub kind: ManifestKind,
+    /// Whether every blob of it is here.
+    pub available: bool,
+    /// Bytes of those blobs that are here.
+    pub content: i64,
+    /// Where it is an image, with at least its config.
+    pub image: Option<PlatformImage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestKind {
+    Image,
+    /// About this manifest.
+    Attestation(Digest),
+    Unknown,
+}
+
 /// What the engine reads of an image's config blob (OCI image specification, with Docker's additions).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

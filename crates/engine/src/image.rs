@@ -15,9 +15,9 @@ mod search;
 mod tag;
 
 use gantry_domain::{
-    Digest, GoTime,
+    ContainerId, Digest, GoTime,
     filter::Filters,
-    image::{Descriptor, PlatformImage},
+    image::{Descriptor, ManifestEntry, PlatformImage},
     platform::Platform,
     ports::{PullStep, PushStep},
     registry::RegistryAuth,
@@ -49,13 +49,34 @@ pub struct ImageDetails {
     pub image: Option<PlatformImage>,
     /// Every platform that is here.
     pub platforms: Vec<PlatformImage>,
-    /// Bytes: blobs and unpacked layers.
+    /// Where they were asked for: every manifest, here or not.
+    pub manifests: Vec<ManifestDetails>,
+    /// Bytes: blobs and unpacked layers of all platforms.
     pub size: i64,
+    /// Bytes: the blobs of the platform that is shown, with the index.
+    pub content_size: i64,
     /// -1 unless asked for.
     pub shared_size: i64,
     /// Containers that use it.
     pub containers: i64,
     pub last_tagged: GoTime,
+}
+
+/// One manifest of an image.
+#[derive(Debug, Clone)]
+pub struct ManifestDetails {
+    pub entry: ManifestEntry,
+    /// Bytes of its unpacked layers.
+    pub unpacked: i64,
+    pub containers: Vec<ContainerId>,
+}
+
+/// `GET /images/{name}/json`.
+#[derive(Debug, Clone, Default)]
+pub struct ImageInspect {
+    /// Then that platform's manifest is what is told of.
+    pub platform: Option<Platform>,
+    pub manifests: bool,
 }
 
 impl ImageDetails {
@@ -75,6 +96,16 @@ pub struct ImageHistory {
     pub tags: Option<Vec<String>>,
     pub size: i64,
     pub comment: String,
+}
+
+/// `DELETE /images/{name}`.
+#[derive(Debug, Clone, Default)]
+pub struct ImageRemoval {
+    pub force: bool,
+    /// Taken, and of no effect: parents are no images of their own in this store.
+    pub noprune: bool,
+    /// Only these; without, all of the image.
+    pub platforms: Vec<Platform>,
 }
 
 /// One line of the answer to a delete.
@@ -197,6 +228,9 @@ pub enum PushMessage {
     Instead {
         index: Box<Descriptor>,
         manifest: Box<Descriptor>,
+    },
+    Missing {
+        target: Box<Descriptor>,
     },
     Pushed {
         tag: String,

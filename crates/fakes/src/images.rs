@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_domain::{
     Digest, Error, Result,
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, ManifestKind, NamedImage, PlatformImage},
     platform::Platform,
     ports::{
         BoxStream, ByteStream, ImageStore, ImageView, LayerUsage, LeaseGuard, LoadProgress, PullProgress, PullRequest,
@@ -32,9 +32,27 @@ impl ImageStore for Fakes {
         Ok(self.world().names.remove(name).is_some())
     }
 
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()> {
+        self.calls.pass("images.remove_manifest")?;
+        self.world().platforms.retain(|_, image| image.manifest.digest != *manifest);
+        Ok(())
+    }
+
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>> {
         self.calls.pass("images.platforms")?;
         Ok(self.world().platforms.get(&target.digest).cloned().into_iter().collect())
+    }
+
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>> {
+        let images = self.platforms(target).await?;
+        let entry = |image: PlatformImage| ManifestEntry {
+            descriptor: image.manifest.clone(),
+            kind: ManifestKind::Image,
+            available: image.complete,
+            content: image.content_size(),
+            image: Some(image),
+        };
+        Ok(images.into_iter().map(entry).collect())
     }
 
     async fn blob(&self, digest: &Digest) -> Result<Bytes> {
@@ -125,8 +143,9 @@ impl ImageStore for Fakes {
         Ok(Box::pin(futures::stream::iter([Ok(pushed)])))
     }
 
-    async fn forget_partial_pulls(&self) -> Result<()> {
-        self.calls.pass("images.forget_partial_pulls")
+    async fn forget_partial_pulls(&self) -> Result<u64> {
+        self.calls.pass("images.forget_partial_pulls")?;
+        Ok(0)
     }
 
     async fn release_lease(&self, _: LeaseGuard) -> Result<()> {

@@ -118,6 +118,10 @@ impl Repository {
                 continue;
             }
             let digest = Digest::parse(answer.header("docker-content-digest")?).ok()?;
+            // A place that calls another digest by this one has not what was asked for.
+            if tag.contains(':') && digest.as_str() != tag {
+                continue;
+            }
             let media_type = media_type(answer.header(header::CONTENT_TYPE)?);
             let size = answer.header(header::CONTENT_LENGTH)?.parse().ok()?;
             return Some((media_type, digest, size));

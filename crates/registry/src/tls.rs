@@ -8,9 +8,10 @@ use std::{
 
 use gantry_domain::{Error, Result};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
@@ -40,14 +41,21 @@ pub(crate) fn from_files(files: &ClientFiles, verify: bool) -> Result<Arc<Client
     let builder = if verify {
         builder.with_root_certificates(roots(&files.authorities)?)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider.clone())))
     };
     let config = match &files.client {
         Some((certificate, key)) => {
             let (chain, secret) = client_key(certificate, key)?;
-            builder
-                .with_client_auth_cert(chain, secret)
-                .map_err(|error| Error::system(format!("client certificate {}: {error}", certificate.display())))?
+            let key = provider
+                .key_provider
+                .load_private_key(secret)
+                .map_err(|error| Error::system(format!("{}: {error}", key.display())))?;
+            let pair = CertifiedKey::new(chain, key);
+            if let Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) = pair.keys_match() {
+                return Err(Error::system(format!("client certificate {}: {error}", certificate.display())));
+            }
+            // It is for the registry to judge: rustls itself takes no certificate of version 1, as openssl makes them.
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
         }
         None => builder.with_no_client_auth(),
     };

@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use gantry_domain::{Error, container::validate::ApiVersion};
-use gantry_engine::image::ImageList;
+use gantry_engine::image::{ImageInspect, ImageList, ImageRemoval};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use crate::{
     route::Route,
     views::{
         compat,
-        image::{self as view, DeleteItem, HistoryItem, ImageInspect, ImagePruneResponse, ImageSummary},
+        image::{self as view, DeleteItem, HistoryItem, ImagePruneResponse, ImageSummary},
     },
 };
 
@@ -34,7 +34,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/images/{name}/json", "ImageInspect", image_inspect)
             .summary("Inspect an image")
             .query::<InspectQuery>()
-            .json::<ImageInspect>(200)
+            .json::<view::ImageInspect>(200)
             .errors(&[400, 404, 500]),
         Route::get("/images/{name}/history", "ImageHistory", image_history)
             .summary("The steps that made an image")
@@ -90,7 +90,7 @@ async fn image_list(
     let shared_size = query.shared_size && version >= ApiVersion(1, 42);
     let found = app.engine.image_list(ImageList { all: query.all, filters, shared_size, manifests }).await?;
     let counted = version >= ApiVersion(1, 51);
-    let items: Vec<_> = found.iter().map(|details| view::summary(details, counted, manifests)).collect();
+    let items: Vec<_> = found.iter().map(|details| view::summary(details, counted)).collect();
     Ok(compat::shaped_list(&items, version, compat::IMAGE_SUMMARY))
 }
 
@@ -115,8 +115,8 @@ async fn image_inspect(
         return Err(Error::invalid("conflicting options: manifests and platform options cannot both be set").into());
     }
     let platform = query::json_platform(platform.as_deref())?;
-    let details = app.engine.image_inspect(&name, platform).await?;
-    Ok(compat::shaped(&view::inspect(&details, DRIVER, manifests), version, compat::IMAGE_INSPECT))
+    let details = app.engine.image_inspect(&name, ImageInspect { platform, manifests }).await?;
+    Ok(compat::shaped(&view::inspect(&details, DRIVER), version, compat::IMAGE_INSPECT))
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -157,10 +157,19 @@ struct DeleteQuery {
     force: bool,
     /// Keep untagged parents.
     noprune: bool,
+    /// Only these, each as JSON, since 1.50.
+    platforms: Vec<String>,
 }
 
-async fn image_delete(State(app): State<App>, Name(name): Name, Query(query): Query<DeleteQuery>) -> Result<Response> {
-    let deleted = app.engine.image_delete(&name, query.force, query.noprune).await?;
+async fn image_delete(
+    State(app): State<App>,
+    Version(version): Version,
+    Name(name): Name,
+    Query(query): Query<DeleteQuery>,
+) -> Result<Response> {
+    let DeleteQuery { force, noprune, platforms } = query;
+    let platforms = if version >= ApiVersion(1, 50) { query::json_platforms(&platforms)? } else { Vec::new() };
+    let deleted = app.engine.image_delete(&name, ImageRemoval { force, noprune, platforms }).await?;
     Ok(reply::ok(&deleted.into_iter().map(DeleteItem::from).collect::<Vec<_>>()))
 }
 

@@ -207,8 +207,7 @@ fn platforms(given: &[String], version: ApiVersion) -> Result<Vec<Platform>> {
     if given.len() > 1 && version < ApiVersion(1, 52) {
         return Err(Error::invalid("multiple platform parameters not supported").into());
     }
-    let parsed: gantry_domain::Result<Vec<_>> = given.iter().map(|text| query::json_platform(Some(text))).collect();
-    Ok(parsed?.into_iter().flatten().collect())
+    Ok(query::json_platforms(given)?)
 }
 
 #[cfg(test)]

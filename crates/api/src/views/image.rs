@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use gantry_domain::{
     container::{HealthConfig, config::Empty},
-    image::{Descriptor, ImageRunConfig, PlatformImage},
+    image::{Descriptor, ImageRunConfig, ManifestKind},
     platform::Platform,
 };
-use gantry_engine::image::{ImageDeleted, ImageDetails, ImageHistory, ImagesPruned};
+use gantry_engine::image::{ImageDeleted, ImageDetails, ImageHistory, ImagesPruned, ManifestDetails};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -49,6 +49,15 @@ pub struct ManifestSummary {
     pub kind: String,
     #[serde(rename = "ImageData", skip_serializing_if = "Option::is_none")]
     pub image_data: Option<ImageData>,
+    #[serde(rename = "AttestationData", skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<AttestationData>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AttestationData {
+    /// Digest of the manifest that it is about.
+    #[serde(rename = "For")]
+    pub of: String,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -188,8 +197,8 @@ pub struct ImagePruneResponse {
     pub space_reclaimed: u64,
 }
 
-/// `containers_counted`: list counts them from 1.51 on. `manifests`: the platforms were asked for.
-pub fn summary(details: &ImageDetails, containers_counted: bool, manifests: bool) -> ImageSummary {
+/// `containers_counted`: list counts them from 1.51 on.
+pub fn summary(details: &ImageDetails, containers_counted: bool) -> ImageSummary {
     let config = details.image.as_ref().map(|image| &image.config);
     let created = config.and_then(|config| config.created).map_or(0, |created| created.unix());
     ImageSummary {
@@ -199,7 +208,7 @@ pub fn summary(details: &ImageDetails, containers_counted: bool, manifests: bool
         labels: config.and_then(|config| config.config.labels.clone()),
         parent_id: String::new(),
         descriptor: Some(details.target.clone()),
-        manifests: if manifests { manifest_list(details) } else { Vec::new() },
+        manifests: details.manifests.iter().map(manifest).collect(),
         repo_digests: details.repo_digests.clone(),
         repo_tags: details.repo_tags.clone(),
         shared_size: details.shared_size,
@@ -207,27 +216,35 @@ pub fn summary(details: &ImageDetails, containers_counted: bool, manifests: bool
     }
 }
 
-fn manifest_list(details: &ImageDetails) -> Vec<ManifestSummary> {
-    details.platforms.iter().map(manifest).collect()
-}
-
-fn manifest(image: &PlatformImage) -> ManifestSummary {
-    let content = image.content_size();
+fn manifest(details: &ManifestDetails) -> ManifestSummary {
+    let ManifestDetails { entry, unpacked, .. } = details;
+    let (kind, subject) = match &entry.kind {
+        ManifestKind::Image => ("image", None),
+        ManifestKind::Attestation(subject) => ("attestation", Some(subject.to_string())),
+        ManifestKind::Unknown => ("unknown", None),
+    };
     ManifestSummary {
-        id: image.manifest.digest.to_string(),
-        descriptor: image.manifest.clone(),
-        available: image.complete,
-        size: ManifestSize { content, total: content },
-        kind: "image".to_owned(),
-        image_data: Some(ImageData {
-            platform: image.platform.clone(),
-            containers: Vec::new(),
-            size: UnpackedSize { unpacked: 0 },
-        }),
+        id: entry.descriptor.digest.to_string(),
+        descriptor: entry.descriptor.clone(),
+        available: entry.available,
+        size: ManifestSize { content: entry.content, total: entry.content + unpacked },
+        kind: kind.to_owned(),
+        image_data: (entry.kind == ManifestKind::Image).then(|| image_data(details)),
+        attestation_data: subject.map(|subject| AttestationData { of: subject }),
     }
 }
 
-pub fn inspect(details: &ImageDetails, driver: &str, manifests: bool) -> ImageInspect {
+fn image_data(details: &ManifestDetails) -> ImageData {
+    let entry = &details.entry;
+    let platform = entry.image.as_ref().map(|image| image.platform.clone());
+    ImageData {
+        platform: platform.or_else(|| entry.descriptor.platform.clone()).unwrap_or_default(),
+        containers: details.containers.iter().map(ToString::to_string).collect(),
+        size: UnpackedSize { unpacked: details.unpacked },
+    }
+}
+
+pub fn inspect(details: &ImageDetails, driver: &str) -> ImageInspect {
     let config = details.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
     ImageInspect {
         id: details.id.to_string(),
@@ -243,7 +260,7 @@ pub fn inspect(details: &ImageDetails, driver: &str, manifests: bool) -> ImageIn
         variant: config.variant,
         os: config.os,
         os_version: config.os_version,
-        size: details.size,
+        size: details.content_size,
         graph_driver: DriverData { data: None, name: driver.to_owned() },
         root_fs: RootFs {
             kind: config.rootfs.kind,
@@ -251,7 +268,7 @@ pub fn inspect(details: &ImageDetails, driver: &str, manifests: bool) -> ImageIn
         },
         metadata: Metadata { last_tag_time: details.last_tagged.to_string() },
         descriptor: Some(details.target.clone()),
-        manifests: if manifests { manifest_list(details) } else { Vec::new() },
+        manifests: details.manifests.iter().map(manifest).collect(),
     }
 }
 

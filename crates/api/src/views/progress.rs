@@ -61,6 +61,8 @@ pub enum Aux {
         original_index: Box<Descriptor>,
         selected_manifest: Box<Descriptor>,
     },
+    #[serde(rename_all = "camelCase")]
+    Missing { content_missing: bool, desc: Box<Descriptor> },
 }
 
 impl ProgressDetail {
@@ -169,6 +171,7 @@ fn push_messages(message: PushMessage) -> Vec<ProgressMessage> {
             original_index: index,
             selected_manifest: manifest,
         }),
+        PushMessage::Missing { target } => ProgressMessage::aux(Aux::Missing { content_missing: true, desc: target }),
         PushMessage::Pushed { tag, digest, size } => {
             let digest = digest.to_string();
             return vec![

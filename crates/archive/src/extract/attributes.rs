@@ -34,6 +34,11 @@ impl Attributes {
         Self { uid: member.uid, gid: member.gid, mode: member.mode, mtime: member.mtime, xattrs, inherits: false }
     }
 
+    /// Bytes that keeping it takes beside its own size.
+    pub fn weight(&self) -> usize {
+        self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// For what is copied into a folder of any kind; `owner` instead of the member's.
     pub fn copied(member: &Member, owner: Option<(u32, u32)>) -> Self {
         let of = Self::of(member);

@@ -14,6 +14,7 @@ use rustix::{
 };
 
 use super::{errno, whiteout};
+use crate::limits::{Kept, MAX_KEPT};
 
 /// Parents kept open: archives list a folder's members together, and come back to its parent.
 const OPEN_PARENTS: usize = 24;
@@ -23,8 +24,6 @@ const MAX_DEPTH: usize = 512;
 const MAX_LINKS: usize = 40;
 /// Components that one member's parents may be looked for in; a path has at most half as many.
 const MAX_STEPS: usize = 4096;
-/// Bytes of the names of all folders that no member describes.
-const MAX_IMPLIED: usize = 64 << 20;
 
 pub struct Tree {
     root: Rc<OwnedFd>,
@@ -32,8 +31,8 @@ pub struct Tree {
     parents: Vec<(Vec<u8>, Rc<OwnedFd>)>,
     /// Folders made for a member within them, and described by none so far.
     pub implied: BTreeSet<Vec<u8>>,
-    /// Bytes of their names.
-    implied_bytes: usize,
+    /// Room for what is remembered until the end.
+    pub kept: Kept,
     /// A layer's own folder, where overlayfs's marks stand for deleted names.
     layered: bool,
 }
@@ -75,7 +74,7 @@ impl Tree {
             root: Rc::new(root),
             parents: Vec::new(),
             implied: BTreeSet::from([Vec::new()]),
-            implied_bytes: 0,
+            kept: Kept::of(MAX_KEPT),
             layered: true,
         }
     }
@@ -188,10 +187,7 @@ impl Tree {
     }
 
     fn make_implied(&mut self, place: &Place) -> Result<()> {
-        self.implied_bytes += place.path.len();
-        if self.implied_bytes > MAX_IMPLIED {
-            return Err(Error::invalid("archive implies too many folders"));
-        }
+        self.kept.entry(place.path.len())?;
         self.make_folder(place)?;
         rustix::fs::chmodat(&place.folder, &place.name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(errno)?;
         self.implied.insert(place.path.clone());

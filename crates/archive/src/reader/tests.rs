@@ -96,3 +96,31 @@ fn headers_of_one_member_have_a_budget() {
     let long = header(b'L', "long", 8 << 30);
     assert!(read(long.as_bytes(), 512).unwrap_err().message().contains("too large"));
 }
+
+fn pax(key: &str, value: &[u8]) -> Vec<u8> {
+    let body = key.len() + value.len() + 3;
+    let length = (body..).find(|length| length.to_string().len() + body == *length).unwrap();
+    let record = [format!("{length} {key}=").as_bytes(), value, b"\n"].concat();
+    let mut bytes = member(b'x', "pax", &record);
+    bytes.extend(member(b'0', "a", b""));
+    bytes
+}
+
+#[test]
+fn names_that_the_kernel_would_not_take_are_refused() {
+    let deep = |length: usize| "x/".repeat(length / 2).into_bytes();
+    for key in ["path", "linkpath"] {
+        assert_eq!(read(&pax(key, &deep(4096)), 4096).unwrap().len(), 1, "{key}");
+        assert_eq!(read(&pax(key, &[b'x'; 255]), 4096).unwrap().len(), 1, "{key}");
+        for long in [deep(4098), vec![b'x'; 256]] {
+            assert!(read(&pax(key, &long), 4096).unwrap_err().message().contains("too long"), "{key}");
+        }
+    }
+}
+
+#[test]
+fn attributes_have_a_bound_for_each_member() {
+    let one = |size: usize| read(&pax("SCHILY.xattr.user.x", &vec![7; size]), 4096);
+    assert_eq!(one(MAX_XATTRS - 6).unwrap()[0].0.xattrs.len(), 1);
+    assert!(one(MAX_XATTRS).unwrap_err().message().contains("extended attributes"));
+}

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use containerd_client::services::v1::{
-    AbortRequest, AddResourceRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest, Resource,
-    UpdateRequest, WriteAction, WriteContentRequest,
+    AbortRequest, AddResourceRequest, DeleteContentRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest,
+    Resource, UpdateRequest, WriteAction, WriteContentRequest,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use gantry_domain::{Digest, Error, ErrorKind, Result, id::random_hex, ports::ByteStream};
@@ -44,10 +44,25 @@ impl Content {
         &self.cache
     }
 
-    /// Puts a blob under our lease and says whether it is here: from then on it stays.
+    /// Puts a blob that is here under our lease and says whether it is: from then on it stays.
     pub async fn claim(&self, digest: &Digest) -> Result<bool> {
-        self.claim_resource(digest.as_str(), "content").await?;
-        Ok(self.size(digest).await?.is_some())
+        Ok(self.claim_size(digest).await?.is_some())
+    }
+
+    /// The same, with its size in bytes.
+    pub async fn claim_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        // Each change of a lease is a synchronous write of containerd's.
+        if self.size(digest).await?.is_none() {
+            return Ok(None);
+        }
+        self.reserve(digest).await?;
+        // It may have been collected before the lease had it.
+        self.size(digest).await
+    }
+
+    /// Puts a blob under our lease, also one that is not here yet: when it comes it stays.
+    pub async fn reserve(&self, digest: &Digest) -> Result<()> {
+        self.claim_resource(digest.as_str(), "content").await
     }
 
     /// The same for any kind of resource (`content`, `snapshots/overlayfs`).
@@ -191,6 +206,19 @@ impl Content {
                 .unwrap_or_else(|| client::error(status))),
             Ok(true) => sent,
             Ok(false) => Err(sent.err().unwrap_or_else(|| Error::system("containerd did not take the blob"))),
+        }
+    }
+
+    /// Takes a blob away, whoever refers to it. Absent is fine.
+    pub async fn remove(&self, digest: &Digest) -> Result<()> {
+        let request = DeleteContentRequest { digest: digest.to_string() };
+        let removed = client::retry(|| {
+            let request = request.clone();
+            async move { self.client.content().delete(request).await }
+        });
+        match removed.await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -21,6 +21,7 @@ pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// BuildKit's provenance and signatures ride in an index beside the images, under this annotation.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Document {
@@ -124,6 +125,12 @@ pub fn is_layer(media_type: &str) -> bool {
 /// What rides in an index beside the images.
 pub fn is_attestation(descriptor: &Descriptor) -> bool {
     descriptor.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(REFERENCE_TYPE))
+}
+
+/// The manifest that an attestation is about.
+pub fn attested(descriptor: &Descriptor) -> Option<Digest> {
+    let annotations = descriptor.annotations.as_ref().filter(|_| is_attestation(descriptor))?;
+    Digest::parse(annotations.get(REFERENCE_DIGEST)?).ok()
 }
 
 pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {

@@ -17,7 +17,6 @@ use super::{
     compression::Decompressed,
     content::Part,
     documents::{self, Manifest},
-    extract::PlainDigest,
     leases,
     limits::{Limits, MAX_DOCUMENT, Meter},
     load::write_manifest,
@@ -94,9 +93,7 @@ pub(super) async fn take_layer(unpacker: &Unpacker, body: ByteStream) -> Result<
 async fn stage(unpacker: &Unpacker, source: Option<Pipe>) -> Result<Option<super::snapshots::Staged>> {
     let Some(source) = source else { return Ok(None) };
     let (snapshots, limits, runtime) = (unpacker.snapshots.clone(), unpacker.limits, tokio::runtime::Handle::current());
-    threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits, PlainDigest::Known))
-        .await
-        .map(Some)
+    threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits)).await.map(Some)
 }
 
 fn pour(

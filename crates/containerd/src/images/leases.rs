@@ -70,6 +70,7 @@ pub struct Resumables {
 }
 
 /// One of them.
+#[derive(Clone)]
 pub struct Resumable {
     pub id: String,
     /// What all pulls of one name have in common.

@@ -1,6 +1,6 @@
 //! What an image may cost in documents; archives and layers have their own budget.
 
-pub use gantry_archive::limits::{Limits, Meter};
+pub use gantry_archive::limits::{Kept, Limits, Meter};
 
 /// Largest JSON document that is read whole, in bytes.
 pub const MAX_DOCUMENT: u64 = 8 << 20;

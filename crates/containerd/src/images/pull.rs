@@ -83,7 +83,7 @@ impl ContainerdImages {
             match job.find(only).await {
                 Ok(image) => found = Some(image),
                 Err(error) => {
-                    self.end_pull(job, false).await;
+                    self.abandon_pull(job).await;
                     return Err(error);
                 }
             }
@@ -129,6 +129,13 @@ impl ContainerdImages {
                 item
             })
             .boxed()
+    }
+
+    /// Of a pull that found no image there is nothing to go on from; its claims would keep what others bring.
+    async fn abandon_pull(&self, job: Job) {
+        self.resumables.keep(job.leases.blobs.clone());
+        self.abandon(&job.leases.unpack).await;
+        self.abandon(&job.leases.blobs.id).await;
     }
 
     async fn end_pull(&self, job: Job, whole: bool) {

@@ -89,7 +89,12 @@ impl ContainerdImages {
         let pushing = async {
             let content = self.content.with_lease(&lease)?;
             for (reference, target) in images {
-                let plan = Plan::make(&content, &target, platform).await?;
+                let plan = Plan::make(&content, &target, platform).await;
+                if plan.as_ref().is_err_and(Error::is_not_found) && platform.is_none() {
+                    // Nobody may be listening any more.
+                    let _ = progress.send(Ok(PushProgress::Missing { target: Box::new(target.clone()) })).await;
+                }
+                let plan = plan?;
                 self.push_one(repository, &reference, plan, &Sender::new(repository, content.clone(), progress))
                     .await?;
             }

@@ -17,8 +17,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
+    ContainerdImages,
     content::{Content, missing},
     documents::{self, Document},
+    leases::{self, Collect},
     names::{self, Repositories},
     platforms::{self, Found},
 };
@@ -46,38 +48,50 @@ struct Image {
     tags: BTreeSet<String>,
 }
 
-pub async fn save(
-    content: &Content,
-    images: Vec<(Option<String>, Descriptor)>,
-    wanted: &[Platform],
-) -> Result<ByteStream> {
-    let mut plan = Plan::default();
-    for (name, target) in images {
-        plan.add(content, name.as_deref(), target, wanted).await?;
+impl ContainerdImages {
+    pub(super) async fn save_images(
+        &self,
+        images: Vec<(Option<String>, Descriptor)>,
+        wanted: &[Platform],
+    ) -> Result<ByteStream> {
+        // What the archive is to hold stays until its last byte, whoever removes the image meanwhile.
+        let lease = leases::create(self.client(), "save").await?;
+        let content = self.content.with_lease(&lease)?;
+        let plan = match Plan::of(&content, images, wanted).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                leases::delete(self.client(), &lease, Collect::Later).await?;
+                return Err(error);
+            }
+        };
+        let (sender, chunks) = mpsc::channel(DEPTH);
+        let images = self.clone();
+        self.tasks.spawn(async move {
+            let written = tokio::select! {
+                written = plan.write(&content, &sender) => written,
+                // Nobody reads any more.
+                () = sender.closed() => Ok(()),
+            };
+            if let Err(error) = leases::delete(images.client(), &lease, Collect::Later).await {
+                tracing::warn!(lease, %error, "a lease stays until it expires");
+            }
+            if let Err(error) = written {
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Ok(ReceiverStream::new(chunks).boxed())
     }
-    let (sender, chunks) = mpsc::channel(DEPTH);
-    let content = content.clone();
-    // Ends with its reader: a closed channel stops it at the next piece.
-    let writing = async move {
-        if let Err(error) = plan.write(&content, &sender).await {
-            let _ = sender.send(Err(error)).await;
-        }
-    };
-    Ok(with_owner(ReceiverStream::new(chunks).boxed(), tokio::spawn(writing)))
-}
-
-/// The stream owns the task that fills it.
-fn with_owner(stream: ByteStream, task: tokio::task::JoinHandle<()>) -> ByteStream {
-    let task = tokio_util::task::AbortOnDropHandle::new(task);
-    stream
-        .map(move |item| {
-            let _owned = &task;
-            item
-        })
-        .boxed()
 }
 
 impl Plan {
+    async fn of(content: &Content, images: Vec<(Option<String>, Descriptor)>, wanted: &[Platform]) -> Result<Self> {
+        let mut plan = Self::default();
+        for (name, target) in images {
+            plan.add(content, name.as_deref(), target, wanted).await?;
+        }
+        Ok(plan)
+    }
+
     async fn add(
         &mut self,
         content: &Content,
@@ -156,7 +170,7 @@ impl Plan {
     async fn blob(&mut self, content: &Content, digest: &Digest) -> Result<()> {
         if self.seen.insert(digest.clone()) {
             // An attestation may be here in part; the images that were chosen are complete.
-            self.blobs.extend(content.size(digest).await?.map(|size| (digest.clone(), size)));
+            self.blobs.extend(content.claim_size(digest).await?.map(|size| (digest.clone(), size)));
         }
         Ok(())
     }

@@ -9,11 +9,12 @@ use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use containerd_client::{
     services::v1::snapshots::{
-        CommitSnapshotRequest, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+        CommitSnapshotRequest, Info, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
         StatSnapshotRequest, UsageRequest, ViewSnapshotRequest,
     },
     types::Mount,
@@ -24,23 +25,29 @@ use gantry_domain::{
     ports::{ImageView, LayerUsage, RootMount},
     settings::SNAPSHOTTER,
 };
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     chunks::Chunks,
     content::Content,
-    extract::{self, Extracted, PlainDigest},
+    extract::{self, Extracted},
     leases::{self, Collect},
     limits::Limits,
 };
 use crate::client;
+
+/// A layer of so many bytes is brought to disk as soon as it is extracted.
+const EARLY_SYNC: u64 = 8 << 20;
 
 /// Snapshots, seen through the content's lease.
 #[derive(Clone)]
 pub struct Snapshots {
     content: Content,
     name: String,
+    /// Bytes of committed layers. A short lock, never held across an await.
+    sizes: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 /// A layer that is extracted and waits for its place.
@@ -49,6 +56,26 @@ pub struct Staged {
     pub key: String,
     pub folder: PathBuf,
     pub extracted: Extracted,
+    /// Its files are on disk; those of small layers are brought there together.
+    pub durable: bool,
+}
+
+impl Staged {
+    /// Brings all of the file system to disk, other staged layers too.
+    fn sync(&self) -> Result<()> {
+        sync(&self.folder)
+    }
+
+    /// The same from a task.
+    pub async fn synced(&self) -> Result<()> {
+        let folder = self.folder.clone();
+        let syncing = tokio::task::spawn_blocking(move || sync(&folder));
+        syncing.await.map_err(|error| Error::system(format!("unpacking stopped: {error}")))?
+    }
+}
+
+fn sync(folder: &Path) -> Result<()> {
+    rustix::fs::syncfs(open_folder(folder)?).map_err(extract::errno)
 }
 
 /// A prepared snapshot, as overlayfs describes it.
@@ -74,11 +101,11 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 
 impl Snapshots {
     pub fn new(content: Content, name: impl Into<String>) -> Self {
-        Self { content, name: name.into() }
+        Self { content, name: name.into(), sizes: Arc::default() }
     }
 
     pub fn with_lease(&self, lease: &str) -> Result<Self> {
-        Ok(Self { content: self.content.with_lease(lease)?, name: self.name.clone() })
+        Ok(Self { content: self.content.with_lease(lease)?, ..self.clone() })
     }
 
     pub fn name(&self) -> &str {
@@ -90,8 +117,11 @@ impl Snapshots {
         self.name == SNAPSHOTTER
     }
 
-    /// Puts a snapshot under our lease and says whether it is here: from then on it stays.
+    /// Puts a snapshot that is here under our lease and says whether it is: from then on it stays.
     pub async fn claim(&self, chain: &Digest) -> Result<bool> {
+        if !self.exists(chain.as_str()).await? {
+            return Ok(false);
+        }
         self.content.claim_resource(chain.as_str(), &format!("snapshots/{}", self.name)).await?;
         self.exists(chain.as_str()).await
     }
@@ -110,17 +140,16 @@ impl Snapshots {
     }
 
     /// Extracts a layer, from a thread of its own that may block; the snapshot is kept by the lease alone.
-    pub fn stage(
-        &self,
-        runtime: &tokio::runtime::Handle,
-        source: impl Chunks,
-        limits: Limits,
-        digest: PlainDigest,
-    ) -> Result<Staged> {
+    pub fn stage(&self, runtime: &tokio::runtime::Handle, source: impl Chunks, limits: Limits) -> Result<Staged> {
         let upper = runtime.block_on(self.prepare(""))?;
         let root = open_folder(&upper.folder)?;
-        let extracted = extract::extract(source, root, limits, digest)?;
-        Ok(Staged { key: upper.key, folder: upper.folder, extracted })
+        let extracted = extract::extract(source, root, limits)?;
+        let staged = Staged { key: upper.key, folder: upper.folder, durable: extracted.bytes >= EARLY_SYNC, extracted };
+        if staged.durable {
+            // While others still come.
+            staged.sync()?;
+        }
+        Ok(staged)
     }
 
     pub async fn prepare(&self, parent: &str) -> Result<Upper> {
@@ -175,28 +204,45 @@ impl Snapshots {
         }
     }
 
-    /// Bytes of each unpacked layer.
+    /// Bytes of each unpacked layer. A committed one never changes: it is measured once.
     pub async fn usage(&self) -> Result<Vec<LayerUsage>> {
+        let layers = self.committed().await?;
+        let known = |info: &Info| self.sizes.lock().get(&info.name).copied();
+        let mut measured = HashMap::new();
+        for info in &layers {
+            let size = match known(info) {
+                Some(size) => Some(size),
+                None => self.measure(&info.name).await?,
+            };
+            measured.extend(size.map(|size| (info.name.clone(), size)));
+        }
+        *self.sizes.lock() = measured.clone();
+        let layer = |info: Info| {
+            let size = *measured.get(&info.name)?;
+            Some(LayerUsage { chain_id: info.name, parent: info.parent, size })
+        };
+        Ok(layers.into_iter().filter_map(layer).collect())
+    }
+
+    async fn committed(&self) -> Result<Vec<Info>> {
         let request =
             ListSnapshotsRequest { snapshotter: self.name.clone(), filters: vec!["kind==committed".to_owned()] };
         let mut answers = self.content.client().snapshots().list(request).await.map_err(client::error)?.into_inner();
         let mut layers = Vec::new();
         while let Some(answer) = answers.message().await.map_err(client::error)? {
-            for info in answer.info {
-                let request = UsageRequest { snapshotter: self.name.clone(), key: info.name.clone() };
-                match self.content.client().snapshots().usage(request).await {
-                    Ok(usage) => layers.push(LayerUsage {
-                        chain_id: info.name,
-                        parent: info.parent,
-                        size: usage.into_inner().size.max(0) as u64,
-                    }),
-                    // Collected since it was listed.
-                    Err(status) if status.code() == tonic::Code::NotFound => {}
-                    Err(status) => return Err(client::error(status)),
-                }
-            }
+            layers.extend(answer.info);
         }
         Ok(layers)
+    }
+
+    /// `None` when it was collected since it was listed.
+    async fn measure(&self, key: &str) -> Result<Option<u64>> {
+        let request = UsageRequest { snapshotter: self.name.clone(), key: key.to_owned() };
+        match self.content.client().snapshots().usage(request).await {
+            Ok(usage) => Ok(Some(usage.into_inner().size.max(0) as u64)),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(status) => Err(client::error(status)),
+        }
     }
 
     /// A read-only view of a layer and those below it. Key and lease have one name; the lease ends a view that nobody

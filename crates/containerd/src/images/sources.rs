@@ -1,6 +1,8 @@
 //! Which repositories of a registry are known to have a blob: a push then needs not send it (cross-repository mount).
 //! Kept in a label of our own on the blob; what is in it was typed by a user, never taken from an image (T11).
 
+use std::collections::HashMap;
+
 use gantry_domain::{Digest, Result};
 
 use super::content::Content;
@@ -10,6 +12,13 @@ const PREFIX: &str = "gantry.source/";
 const KEPT: usize = 8;
 /// containerd's limit on key and value together.
 const MAX_LABEL: usize = 4000;
+
+/// For a blob that has just come from there.
+pub fn label((host, path): (&str, &str)) -> HashMap<String, String> {
+    let label = format!("{PREFIX}{host}");
+    let fits = label.len() + path.len() <= MAX_LABEL;
+    fits.then(|| (label, path.to_owned())).into_iter().collect()
+}
 
 /// Notes that `path` at `host` has the blob.
 pub async fn add(content: &Content, digest: &Digest, (host, path): (&str, &str)) -> Result<()> {

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     chunks,
     content::Content,
-    extract::PlainDigest,
     limits::Limits,
     snapshots::{Snapshots, Staged, chain_ids},
     threads,
@@ -46,12 +45,18 @@ pub struct ChainLocks(Arc<Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>>);
 
 impl ChainLocks {
     pub async fn lock(&self, chain: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock();
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            locks.entry(chain.clone()).or_default().clone()
-        };
-        lock.lock_owned().await
+        self.of(chain).lock_owned().await
+    }
+
+    /// `None` where somebody works on it.
+    pub fn try_lock(&self, chain: &Digest) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        self.of(chain).try_lock_owned().ok()
+    }
+
+    fn of(&self, chain: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock();
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        locks.entry(chain.clone()).or_default().clone()
     }
 }
 
@@ -88,6 +93,7 @@ impl Unpacker {
         while next > 0 && !self.snapshots.claim(&chain[next - 1]).await? {
             next -= 1;
         }
+        make_durable(staged).await?;
         for at in next..chain.len() {
             let parent = at.checked_sub(1).map_or("", |below| chain[below].as_str());
             tell(Step::Begun, &image.layers[at]);
@@ -128,8 +134,7 @@ impl Unpacker {
         let (sender, source) = chunks::pipe();
         let (snapshots, limits) = (self.snapshots.clone(), self.limits);
         let runtime = tokio::runtime::Handle::current();
-        let extracted =
-            threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits, PlainDigest::Compute));
+        let extracted = threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits));
         let (extracted, ()) = tokio::join!(extracted, chunks::feed(body, sender, CancellationToken::new()));
         extracted
     }
@@ -157,6 +162,14 @@ impl Unpacker {
         }
         self.snapshots.commit(&key, chain).await
     }
+}
+
+/// One writing for all layers, whose names then change one by one.
+async fn make_durable(staged: &mut StagedLayers) -> Result<()> {
+    let Some(some) = staged.values().find(|layer| !layer.durable) else { return Ok(()) };
+    some.synced().await?;
+    staged.values_mut().for_each(|layer| layer.durable = true);
+    Ok(())
 }
 
 /// The plain bytes of a layer have the digest that the image's config lists.

@@ -1,18 +1,20 @@
 //! A blob that is written piece by piece and may be gone on with by a later writer: containerd keeps what has come under
 //! the name of the blob's digest, for a day, whether this process lives on or not.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use containerd_client::services::v1::{AbortRequest, WriteAction, WriteContentRequest};
+use containerd_client::services::v1::{AbortRequest, ListStatusesRequest, Status, WriteAction, WriteContentRequest};
 use gantry_domain::{Digest, Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::content::Content;
+use super::{chunks::PIECE, content::Content};
 use crate::client;
 
+/// What the names of such blobs begin with.
+const PREFIX: &str = "gantry-blob-";
 /// Bytes of one message to the content store.
 const MESSAGE: usize = 1 << 20;
 /// A writer whose process was killed is let go of soon.
@@ -26,6 +28,8 @@ pub struct Writer {
     /// Bytes that came to us, of which the last are in `pending`.
     offset: u64,
     pending: Vec<u8>,
+    /// Put on the blob with its commit.
+    labels: HashMap<String, String>,
     requests: mpsc::Sender<WriteContentRequest>,
     /// Reads containerd's answers to the end; whether the blob was committed.
     answers: AbortOnDropHandle<Result<bool, tonic::Status>>,
@@ -69,7 +73,8 @@ impl Writer {
             digest: digest.clone(),
             size,
             offset: first.offset.max(0) as u64,
-            pending: Vec::new(),
+            pending: Vec::with_capacity(MESSAGE + PIECE),
+            labels: HashMap::new(),
             requests,
             answers: AbortOnDropHandle::new(reading),
         })
@@ -95,7 +100,7 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let data = std::mem::take(&mut self.pending);
+        let data = std::mem::replace(&mut self.pending, Vec::with_capacity(MESSAGE + PIECE));
         let offset = self.offset - data.len() as u64;
         self.send(WriteAction::Write, offset, data).await
     }
@@ -109,9 +114,12 @@ impl Writer {
             ..WriteContentRequest::default()
         };
         let request = match action {
-            WriteAction::Commit => {
-                WriteContentRequest { expected: self.digest.to_string(), total: self.size as i64, ..request }
-            }
+            WriteAction::Commit => WriteContentRequest {
+                expected: self.digest.to_string(),
+                total: self.size as i64,
+                labels: std::mem::take(&mut self.labels),
+                ..request
+            },
             _ => request,
         };
         if self.requests.send(request).await.is_ok() {
@@ -125,8 +133,9 @@ impl Writer {
 
     /// The blob is here when this returns, its digest checked by containerd over every byte. `DataLoss` when the bytes
     /// are not those of the digest: then nothing stays.
-    pub async fn commit(mut self) -> Result<()> {
+    pub async fn commit(mut self, labels: HashMap<String, String>) -> Result<()> {
         self.flush().await?;
+        self.labels = labels;
         self.send(WriteAction::Commit, self.offset, Vec::new()).await?;
         let Self { content, digest, requests, answers, .. } = self;
         drop(requests);
@@ -162,11 +171,23 @@ pub fn verification_failed(digest: &Digest) -> Error {
     Error::new(ErrorKind::DataLoss, format!("filesystem layer verification failed for digest {digest}"))
 }
 
-fn name(digest: &Digest) -> String {
-    format!("gantry-blob-{digest}")
+/// Blobs of which a part is here, with its bytes.
+pub async fn partial(content: &Content) -> Result<Vec<(Digest, u64)>> {
+    let answer = client::retry(|| async {
+        content.client().content().list_statuses(ListStatusesRequest { filters: Vec::new() }).await
+    });
+    let known = |status: Status| {
+        let digest = Digest::parse(status.r#ref.strip_prefix(PREFIX)?).ok()?;
+        Some((digest, status.offset.max(0) as u64))
+    };
+    Ok(answer.await?.statuses.into_iter().filter_map(known).collect())
 }
 
-async fn abort(content: &Content, digest: &Digest) {
+fn name(digest: &Digest) -> String {
+    format!("{PREFIX}{digest}")
+}
+
+pub async fn abort(content: &Content, digest: &Digest) {
     if let Err(error) = content.client().content().abort(AbortRequest { r#ref: name(digest) }).await {
         // Not there any more, or containerd is gone: its age sees to the rest.
         tracing::debug!(%digest, %error, "the ingest was not aborted");

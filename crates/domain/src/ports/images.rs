@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{BoxStream, ByteStream, RootMount};
 use crate::{
     Digest, Result,
-    image::{Descriptor, NamedImage, PlatformImage},
+    image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     platform::Platform,
     reference::Reference,
     registry::RegistryAuth,
@@ -22,9 +22,15 @@ pub trait ImageStore: Send + Sync {
     /// Takes a name away; with `collect` waits until unused blobs and snapshots are freed. Absent is `Ok(false)`.
     async fn remove_name(&self, name: &str, collect: bool) -> Result<bool>;
 
+    /// Takes one manifest of an index away with what nothing else holds, and waits until that is freed. Other images
+    /// whose index names it lose it too. Absent is fine.
+    async fn remove_manifest(&self, manifest: &Digest) -> Result<()>;
+
     /// Every manifest that `target` (index or manifest) leads to and that is here, at least its manifest and config;
     /// attestation manifests are left out.
     async fn platforms(&self, target: &Descriptor) -> Result<Vec<PlatformImage>>;
+    /// Every manifest that `target` leads to, also those that are not here, and attestations.
+    async fn manifests(&self, target: &Descriptor) -> Result<Vec<ManifestEntry>>;
     /// A whole blob of at most 8 MiB, digest checked. `NotFound` when it is not here.
     async fn blob(&self, digest: &Digest) -> Result<Bytes>;
     /// Every blob in the store with its size in bytes.
@@ -66,8 +72,9 @@ pub trait ImageStore: Send + Sync {
     /// `docker push`: what the registry has is not sent again. `NotFound` for a name that is not here.
     async fn push(&self, request: PushRequest) -> Result<BoxStream<Result<PushProgress>>>;
 
-    /// Gives up what pulls that were cut off have kept to go on from; pulls that run keep theirs.
-    async fn forget_partial_pulls(&self) -> Result<()>;
+    /// Gives up what pulls that were cut off have kept to go on from; pulls that run keep theirs. Returns the bytes of
+    /// blobs that had come in part: whole ones are freed by the collection.
+    async fn forget_partial_pulls(&self) -> Result<u64>;
 
     /// Ends the protection of content that by now has a name.
     async fn release_lease(&self, lease: LeaseGuard) -> Result<()>;
@@ -156,10 +163,14 @@ pub enum PushProgress {
         id: String,
         step: PushStep,
     },
-    /// Of an index only this manifest is here whole, or was asked for.
+    /// Of an index only this manifest is here whole.
     Instead {
         index: Box<Descriptor>,
         manifest: Box<Descriptor>,
+    },
+    /// What was to be pushed is not here whole; the error follows.
+    Missing {
+        target: Box<Descriptor>,
     },
     Pushed {
         reference: Reference,

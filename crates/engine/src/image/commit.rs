@@ -78,10 +78,10 @@ impl Engine {
         let released = ports.images.release_lease(lease).await;
         named.and(released)?;
         let id = target.digest.as_str();
-        tag::publish(&self.parts, "create", id, id);
+        tag::publish_labelled(&self.parts, "create", id, id, &target).await;
         let shown = name.map(|name| name.familiar()).unwrap_or_default();
         if !shown.is_empty() {
-            tag::publish(&self.parts, "tag", id, &shown);
+            tag::publish_labelled(&self.parts, "tag", id, &shown, &target).await;
         }
         let more = [("comment", request.comment.clone()), ("imageID", id.to_owned()), ("imageRef", shown)];
         self.parts.events.publish(container_event(record, "commit".to_owned(), &more, Timestamp::now()));

@@ -1,87 +1,99 @@
 //! `DELETE /images/{name}`: untag, and delete when the last name goes; with Docker's conflicts.
+//!
+//! ```text
+//! name ─┬─ other names stay ───────────────────► the name and what goes with it are untagged
+//!       ├─ the last, a container uses it ──────► conflict; forced: the image stays without a name
+//!       └─ the last, nobody uses it ───────────► deleted
+//! id ───┬─ names that do not go together ──────► conflict, unless forced
+//!       ├─ a container uses it ────────────────► conflict; forced: deleted unless the container runs
+//!       └─ else ───────────────────────────────► deleted
+//! ```
+
+mod names;
 
 use gantry_domain::{
-    ContainerId, Error, Result,
+    ContainerId, Digest, Error, Result,
     image::{Descriptor, NamedImage},
+    platform::Platform,
     reference::Reference,
 };
 
-use super::{ImageDeleted, catalog, tag::publish};
+use self::names::Meant;
+use super::{ImageDeleted, ImageRemoval, catalog, tag::publish};
 use crate::{
     Engine,
     parts::{Parts, detached},
 };
 
+/// With Docker's dash.
+const WANTS_FORCE: &str =
+    "Content will be removed from all images referencing this variant. Use —-force to force delete.";
+
 impl Engine {
-    /// `noprune` is taken and has no effect: parents are no images of their own in this store.
-    pub async fn image_delete(&self, name: &str, force: bool, _noprune: bool) -> Result<Vec<ImageDeleted>> {
+    /// With platforms only their content goes, and every name stays.
+    pub async fn image_delete(&self, name: &str, removal: ImageRemoval) -> Result<Vec<ImageDeleted>> {
         let (parts, typed) = (self.parts.clone(), name.to_owned());
-        detached(async move { delete(&parts, &typed, force).await }).await
+        detached(async move {
+            if removal.platforms.is_empty() {
+                return delete(&parts, &typed, removal.force).await;
+            }
+            if !removal.force {
+                return Err(Error::invalid(WANTS_FORCE));
+            }
+            delete_platforms(&parts, &typed, &removal.platforms).await
+        })
+        .await
     }
 }
 
 async fn delete(parts: &Parts, typed: &str, force: bool) -> Result<Vec<ImageDeleted>> {
     let target = parts.catalog.resolve(typed).await?;
     let all = parts.catalog.names().await?;
-    let names: Vec<&NamedImage> = all.iter().filter(|named| named.target.digest == target.digest).collect();
-    let real = || names.iter().filter(|named| !catalog::is_dangling(&named.name));
-    match named(&names, typed) {
-        Some(name) if real().count() > 1 => {
-            remove_names(parts, &[name], false).await?;
-            Ok(vec![ImageDeleted::Untagged(familiar(&name.name))])
-        }
-        Some(name) => {
-            check_users(parts, &target, &familiar(&name.name), force, true)?;
-            delete_all(parts, &target, &names).await
-        }
-        None => {
-            let repositories: std::collections::BTreeSet<String> =
-                real().map(|named| repository(&named.name)).collect();
-            if !force && repositories.len() > 1 {
-                return Err(conflict(
-                    &shown(typed, &target),
-                    "must be forced",
-                    "image is referenced in multiple repositories",
-                ));
+    let all: Vec<&NamedImage> = all.iter().filter(|named| named.target.digest == target.digest).collect();
+    let meant = Meant::of(typed, &all);
+    let same = names::same_as(meant.reference(), &all);
+    let is_whole = same.len() == all.len();
+    match meant {
+        Meant::Digest(_) if same.is_empty() => return Err(catalog::no_such_image(typed)),
+        Meant::Name(_) | Meant::Digest(_) if !is_whole => return untag(parts, &same).await,
+        Meant::Name(named) => {
+            let users = parts.claims.lock().image_users(&target.digest);
+            if let Some(user) = users.first() {
+                check_forced(named, user, force)?;
+                return leave_nameless(parts, named, &all).await;
             }
-            check_users(parts, &target, &shown(typed, &target), force, false)?;
-            delete_all(parts, &target, &names).await
         }
+        Meant::Id | Meant::Digest(_) => check_users(parts, &target, force)?,
     }
+    if !is_whole && !force {
+        return Err(conflict(target.digest.short(), "must be forced", "image is referenced in multiple repositories"));
+    }
+    delete_all(parts, &target, &all).await
 }
 
-/// The name that was typed, where a name and not an id was typed.
-fn named<'a>(names: &[&'a NamedImage], typed: &str) -> Option<&'a NamedImage> {
-    let reference = Reference::parse(typed).ok()?;
-    // A digest says all; the name is there when the image was pulled by it.
-    let canonical = match reference.digest {
-        Some(_) => Reference { tag: None, ..reference }.canonical(),
-        None => reference.with_default_tag().canonical(),
-    };
-    names.iter().find(|named| named.name == canonical).copied()
+fn check_forced(named: &NamedImage, user: &ContainerId, force: bool) -> Result<()> {
+    if force {
+        return Ok(());
+    }
+    let why = format!("container {} is using its referenced image {}", user.short(), named.target.digest.short());
+    Err(conflict(&familiar(&named.name), "must be forced", &why))
 }
 
-fn check_users(parts: &Parts, target: &Descriptor, shown: &str, force: bool, by_name: bool) -> Result<()> {
+fn check_users(parts: &Parts, target: &Descriptor, force: bool) -> Result<()> {
     let users = parts.claims.lock().image_users(&target.digest);
     let running = |id: &ContainerId| {
         let containers = parts.containers.read();
         containers.get(id).is_some_and(|handle| handle.snapshot().status.is_running())
     };
-    // By its last name dockerd refuses first for any container, and knows of the running ones only when forced.
-    if let Some(user) = users.first().filter(|_| !force && by_name) {
-        let why = format!("container {} is using its referenced image {}", user.short(), target.digest.short());
-        return Err(conflict(shown, "must be forced", &why));
-    }
+    let used = |forced: &str, kind: &str, user: &ContainerId| {
+        let why = format!("image is being used by {kind} container {}", user.short());
+        Err(conflict(target.digest.short(), forced, &why))
+    };
     if let Some(user) = users.iter().find(|id| running(id)) {
-        let why = format!("image is being used by running container {}", user.short());
-        return Err(conflict(shown, "cannot be forced", &why));
+        return used("cannot be forced", "running", user);
     }
     match users.first() {
-        Some(user) if !force => Err(conflict(
-            shown,
-            "must be forced",
-            &format!("image is being used by stopped container {}", user.short()),
-        )),
+        Some(user) if !force => used("must be forced", "stopped", user),
         _ => Ok(()),
     }
 }
@@ -90,21 +102,27 @@ fn conflict(shown: &str, force: &str, why: &str) -> Error {
     Error::conflict(format!("conflict: unable to delete {shown} ({force}) - {why}"))
 }
 
-fn shown(typed: &str, target: &Descriptor) -> String {
-    if typed.contains("sha256:") || target.digest.hex().starts_with(typed) {
-        target.digest.short().to_owned()
-    } else {
-        typed.to_owned()
+/// The containers keep what they run on, and the image its content, for the day when they are gone.
+async fn leave_nameless(parts: &Parts, named: &NamedImage, all: &[&NamedImage]) -> Result<Vec<ImageDeleted>> {
+    if all.len() == 1 {
+        parts.ports.images.set_name(&catalog::dangling_name(&named.target.digest), &named.target).await?;
     }
+    untag(parts, &[named]).await
+}
+
+async fn untag(parts: &Parts, names: &[&NamedImage]) -> Result<Vec<ImageDeleted>> {
+    remove_names(parts, names, false).await?;
+    Ok(untagged(names))
+}
+
+fn untagged(names: &[&NamedImage]) -> Vec<ImageDeleted> {
+    let real = names.iter().filter(|named| !catalog::is_dangling(&named.name));
+    real.map(|named| ImageDeleted::Untagged(familiar(&named.name))).collect()
 }
 
 async fn delete_all(parts: &Parts, target: &Descriptor, names: &[&NamedImage]) -> Result<Vec<ImageDeleted>> {
     remove_names(parts, names, true).await?;
-    let mut deleted: Vec<ImageDeleted> = names
-        .iter()
-        .filter(|named| !catalog::is_dangling(&named.name))
-        .map(|named| ImageDeleted::Untagged(familiar(&named.name)))
-        .collect();
+    let mut deleted = untagged(names);
     deleted.push(ImageDeleted::Deleted(target.digest.to_string()));
     publish(parts, "delete", target.digest.as_str(), target.digest.as_str());
     Ok(deleted)
@@ -123,12 +141,36 @@ async fn remove_names(parts: &Parts, names: &[&NamedImage], collect: bool) -> Re
     Ok(())
 }
 
-fn familiar(name: &str) -> String {
-    Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+/// Of an index; an image of one platform alone would be a name for nothing, and goes as a whole.
+async fn delete_platforms(parts: &Parts, typed: &str, wanted: &[Platform]) -> Result<Vec<ImageDeleted>> {
+    let target = parts.catalog.resolve(typed).await?;
+    let mut deleted = Vec::new();
+    for platform in wanted {
+        let manifest = manifest_of(parts, typed, &target, platform).await?;
+        if manifest == target.digest {
+            return delete(parts, typed, true).await;
+        }
+        parts.ports.images.remove_manifest(&manifest).await?;
+        parts.catalog.forget();
+        deleted.push(ImageDeleted::Deleted(manifest.to_string()));
+    }
+    Ok(deleted)
 }
 
-fn repository(name: &str) -> String {
-    Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar_name())
+async fn manifest_of(parts: &Parts, typed: &str, target: &Descriptor, platform: &Platform) -> Result<Digest> {
+    let here = parts.ports.images.platforms(target).await?;
+    let found = catalog::choose(&here, Some(platform)).map(|image| image.manifest.digest.clone());
+    found.ok_or_else(|| {
+        Error::not_found(format!(
+            "failed to delete platform {platform} for image {}: image with reference {typed} was found but does not provide \
+             the specified platform ({platform})",
+            target.digest
+        ))
+    })
+}
+
+fn familiar(name: &str) -> String {
+    Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }
 
 /// Deletes an image by its id for a prune: the rules are the same, conflicts are skipped by the caller.

@@ -8,7 +8,7 @@ use crate::Engine;
 impl Engine {
     /// Newest first; a layer's size is what it holds unpacked.
     pub async fn image_history(&self, name: &str, platform: Option<Platform>) -> Result<Vec<ImageHistory>> {
-        let details = self.image_inspect(name, platform).await?;
+        let details = self.image_details(name, platform).await?;
         let image = details.image.ok_or_else(|| Error::not_found(format!("No such image: {name}")))?;
         let layers = self.parts.catalog.layers().await?;
         let top = self.parts.ports.images.chain_id(&image);

@@ -31,7 +31,7 @@ impl Engine {
         let released = self.parts.ports.images.release_lease(lease).await;
         named.and(released)?;
         let shown = name.map_or_else(|| target.digest.to_string(), |name| name.familiar());
-        tag::publish(&self.parts, "import", target.digest.as_str(), &shown);
+        tag::publish_labelled(&self.parts, "import", target.digest.as_str(), &shown, &target).await;
         Ok(target.digest)
     }
 }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use gantry_domain::{
-    Digest, Error, Result,
+    ContainerId, Digest, Error, Result,
+    container::Snapshot,
     filter::Filters,
     glob::path_match,
-    image::{Descriptor, NamedImage},
+    image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     platform::Platform,
     ports::LayerUsage,
     reference::Reference,
 };
 use jiff::Timestamp;
 
-use super::{ImageDetails, ImageList, catalog};
+use super::{ImageDetails, ImageInspect, ImageList, ManifestDetails, catalog};
 use crate::{
     Engine,
     parts::{Parts, readable},
@@ -37,15 +38,19 @@ impl Engine {
         names.retain(|named| reference_matches(filters, &named.name));
         for names in by_target(&names).into_values() {
             let details = details(&self.parts, &names, None, &layers).await;
-            let Some(details) = readable("image", &names[0].name, details)? else { continue };
+            let Some(mut details) = readable("image", &names[0].name, details)? else { continue };
             let created = created(&details);
             let labels =
                 details.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
             let chosen = dangling.is_none_or(|wanted| wanted == details.is_dangling())
                 && prune_labels_match(filters, &labels)
-                && [before, until].into_iter().flatten().all(|limit| created < Some(limit))
+                && before.is_none_or(|limit| created < Some(limit))
+                && until.is_none_or(|limit| details.last_tagged.0 < Some(limit))
                 && since.is_none_or(|limit| created > Some(limit));
             if chosen {
+                if request.manifests {
+                    details.manifests = manifests(&self.parts, &details.target, &layers).await?;
+                }
                 list.push(details);
             }
         }
@@ -59,7 +64,19 @@ impl Engine {
         Ok(list)
     }
 
-    pub async fn image_inspect(&self, name: &str, platform: Option<Platform>) -> Result<ImageDetails> {
+    pub async fn image_inspect(&self, name: &str, request: ImageInspect) -> Result<ImageDetails> {
+        let mut details = self.image_details(name, request.platform.clone()).await?;
+        if request.manifests {
+            let layers = self.parts.catalog.layers().await?;
+            details.manifests = manifests(&self.parts, &details.target, &layers).await?;
+        }
+        if let Some(image) = details.image.as_ref().filter(|_| request.platform.is_some()) {
+            (details.id, details.target) = (image.manifest.digest.clone(), image.manifest.clone());
+        }
+        Ok(details)
+    }
+
+    pub(crate) async fn image_details(&self, name: &str, platform: Option<Platform>) -> Result<ImageDetails> {
         let target = self.parts.catalog.resolve(name).await?;
         let names = self.parts.catalog.names().await?;
         let names: Vec<&NamedImage> = names.iter().filter(|named| named.target.digest == target.digest).collect();
@@ -77,7 +94,7 @@ impl Engine {
     async fn created_of(&self, filters: &Filters, key: &str) -> Result<Option<Timestamp>> {
         let mut found = None;
         for name in filters.values(key) {
-            found = created(&self.image_inspect(name, None).await?);
+            found = created(&self.image_details(name, None).await?);
         }
         Ok(found)
     }
@@ -126,6 +143,9 @@ pub(crate) async fn details(
         let top = parts.ports.images.chain_id(image);
         size += catalog::chain(layers, &top).iter().map(|layer| layer.size as i64).sum::<i64>();
     }
+    let index =
+        if target.digest == image.as_ref().map_or(&target, |image| &image.manifest).digest { 0 } else { target.size };
+    let content_size = index + image.as_ref().map_or(target.size, PlatformImage::content_size);
     let containers = parts.claims.lock().image_users(&target.digest).len() as i64;
     let last_tagged = names.iter().map(|named| named.updated_at).max().unwrap_or_default();
     Ok(ImageDetails {
@@ -135,11 +155,39 @@ pub(crate) async fn details(
         repo_digests,
         image,
         platforms,
+        manifests: Vec::new(),
         size,
+        content_size,
         shared_size: -1,
         containers,
         last_tagged,
     })
+}
+
+async fn manifests(
+    parts: &Parts,
+    target: &Descriptor,
+    layers: &HashMap<String, LayerUsage>,
+) -> Result<Vec<ManifestDetails>> {
+    let entries = parts.ports.images.manifests(target).await?;
+    let unpacked = |image: &PlatformImage| {
+        let top = parts.ports.images.chain_id(image);
+        catalog::chain(layers, &top).iter().map(|layer| layer.size as i64).sum()
+    };
+    let details = |entry: ManifestEntry| ManifestDetails {
+        unpacked: entry.image.as_ref().map_or(0, unpacked),
+        containers: made_of(parts, &entry.descriptor.digest),
+        entry,
+    };
+    Ok(entries.into_iter().map(details).collect())
+}
+
+/// Containers by the platform's manifest.
+fn made_of(parts: &Parts, manifest: &Digest) -> Vec<ContainerId> {
+    let is_of = |snapshot: &Snapshot| {
+        snapshot.record.image.manifest.as_ref().is_some_and(|made_of| made_of.digest == *manifest)
+    };
+    parts.snapshots().into_iter().filter(is_of).map(|snapshot| snapshot.record.id.clone()).collect()
 }
 
 /// Bytes of the unpacked layers that another image in the list has too.
@@ -180,9 +228,9 @@ fn parse_until(text: &str) -> Option<Timestamp> {
     Timestamp::now().checked_sub(age).ok()
 }
 
-/// `label` and `label!` of a prune.
+/// All of `label` hold and none of `label!`.
 pub(crate) fn prune_labels_match(filters: &Filters, labels: &BTreeMap<String, String>) -> bool {
-    filters.labels_match("label", labels) && (!filters.contains("label!") || !filters.labels_match("label!", labels))
+    filters.labels_match("label", labels) && filters.no_label_matches("label!", labels)
 }
 
 /// A pattern in the manner of Go's `path.Match`, on familiar names with and without tag.

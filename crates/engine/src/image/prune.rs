@@ -23,29 +23,28 @@ impl Engine {
         let before = self.parts.catalog.total_size().await?;
         let mut pruned = ImagesPruned::default();
         for image in self.image_list(ImageList::default()).await? {
-            let created = image.image.as_ref().and_then(|image| image.config.created).and_then(|created| created.0);
             let labels = image.image.as_ref().and_then(|image| image.config.config.labels.clone()).unwrap_or_default();
             let chosen = image.containers == 0
                 && (!dangling_only || image.is_dangling())
-                && until.is_none_or(|until| created.is_some_and(|created| created < until))
+                && until.is_none_or(|until| image.last_tagged.0.is_some_and(|named| named < until))
                 && prune_labels_match(filters, &labels);
             if !chosen {
                 continue;
             }
-            let names = image.repo_tags.iter().map(String::as_str);
-            let targets: Vec<&str> = if image.repo_tags.is_empty() { vec![image.id.as_str()] } else { names.collect() };
-            for target in targets {
+            // Names first, so that a name that was given meanwhile keeps the image; then what only a digest names.
+            for target in image.repo_tags.iter().map(String::as_str).chain([image.id.as_str()]) {
                 match prune_one(&self.parts, target).await {
                     Ok(lines) => pruned.deleted.extend(lines),
+                    Err(error) if error.is_not_found() => {}
                     Err(error) => tracing::info!(image = target, %error, "not pruned"),
                 }
             }
         }
         if until.is_none() && !filters.contains("label") && !filters.contains("label!") {
-            self.parts.ports.images.forget_partial_pulls().await?;
+            pruned.reclaimed = self.parts.ports.images.forget_partial_pulls().await?;
         }
         let after = self.parts.catalog.total_size().await?;
-        pruned.reclaimed = u64::try_from(before - after).unwrap_or(0);
+        pruned.reclaimed += u64::try_from(before - after).unwrap_or(0);
         crate::system::prune_event(&self.parts, EventType::Image, pruned.reclaimed);
         Ok(pruned)
     }

@@ -7,7 +7,7 @@ use gantry_domain::{
     reference::Reference,
 };
 
-use super::{ImagePull, PullMessage, tag::publish};
+use super::{ImagePull, PullMessage, tag::publish_labelled};
 use crate::Engine;
 
 /// A name that no registry has.
@@ -27,6 +27,7 @@ impl Engine {
         // The last line is for the whole, so the end of the port's stream is looked for too.
         let items = progress.map(Some).chain(stream::iter([None]));
         let messages = items.scan(false, move |failed, item| {
+            let mut pulled = None;
             let messages = match item {
                 Some(Ok(PullProgress::Begun { tag })) => {
                     vec![Ok(PullMessage::Begun { repository: repository.clone(), tag })]
@@ -35,8 +36,9 @@ impl Engine {
                 Some(Ok(PullProgress::Pulled { reference, target, newer })) => {
                     any_newer |= newer;
                     parts.catalog.forget();
-                    publish(&parts, "pull", &reference.familiar(), &reference.familiar_name());
-                    vec![Ok(PullMessage::Digest(target.digest))]
+                    let digest = target.digest.clone();
+                    pulled = Some((parts.clone(), reference, target));
+                    vec![Ok(PullMessage::Digest(digest))]
                 }
                 Some(Err(error)) => {
                     *failed = true;
@@ -45,7 +47,13 @@ impl Engine {
                 None if *failed => Vec::new(),
                 None => vec![Ok(PullMessage::Done { shown: shown.clone(), newer: any_newer })],
             };
-            futures::future::ready(Some(stream::iter(messages)))
+            async move {
+                if let Some((parts, reference, target)) = pulled {
+                    let (name, repository) = (reference.familiar(), reference.familiar_name());
+                    publish_labelled(&parts, "pull", &name, &repository, &target).await;
+                }
+                Some(stream::iter(messages))
+            }
         });
         Ok(Box::pin(messages.flatten()))
     }

@@ -7,7 +7,7 @@ use gantry_domain::{
     reference::Reference,
 };
 
-use super::{ImagePush, PushMessage, tag::publish};
+use super::{ImagePush, PushMessage, tag::publish_labelled};
 use crate::Engine;
 
 impl Engine {
@@ -21,19 +21,21 @@ impl Engine {
         let push = PushRequest { reference, platform: request.platform, auth: request.auth };
         let progress = self.parts.ports.images.push(push).await?;
         let parts = self.parts.clone();
-        let messages = progress.map(move |item| {
-            item.map(|item| match item {
-                PushProgress::Layer { id, step } => PushMessage::Layer { id, step },
-                PushProgress::Instead { index, manifest } => PushMessage::Instead { index, manifest },
-                PushProgress::Pushed { reference, target } => {
-                    publish(&parts, "push", &reference.familiar(), &reference.familiar_name());
-                    PushMessage::Pushed {
-                        tag: reference.tag.unwrap_or_default(),
-                        digest: target.digest,
-                        size: target.size,
+        let messages = progress.then(move |item| {
+            let parts = parts.clone();
+            async move {
+                Ok(match item? {
+                    PushProgress::Layer { id, step } => PushMessage::Layer { id, step },
+                    PushProgress::Instead { index, manifest } => PushMessage::Instead { index, manifest },
+                    PushProgress::Missing { target } => PushMessage::Missing { target },
+                    PushProgress::Pushed { reference, target } => {
+                        let (name, repository) = (reference.familiar(), reference.familiar_name());
+                        publish_labelled(&parts, "push", &name, &repository, &target).await;
+                        let tag = reference.tag.unwrap_or_default();
+                        PushMessage::Pushed { tag, digest: target.digest, size: target.size }
                     }
-                }
-            })
+                })
+            }
         });
         Ok(Box::pin(stream::iter([Ok(PushMessage::Begun { repository })]).chain(messages)))
     }

@@ -2,7 +2,7 @@
 
 use gantry_domain::{Error, Result, image::Descriptor, platform::Platform, ports::ByteStream, reference::Reference};
 
-use super::{catalog, tag::publish};
+use super::{catalog, tag::publish_labelled};
 use crate::Engine;
 
 impl Engine {
@@ -16,7 +16,8 @@ impl Engine {
             chosen.extend(self.to_save(typed).await?);
         }
         for (name, target) in &chosen {
-            publish(&self.parts, "save", target.digest.as_str(), name.as_deref().unwrap_or(target.digest.as_str()));
+            let id = target.digest.as_str();
+            publish_labelled(&self.parts, "save", id, name.as_deref().unwrap_or(id), target).await;
         }
         self.parts.ports.images.save(chosen, platforms).await
     }

@@ -1,8 +1,11 @@
 //! `POST /images/{name}/tag`.
 
+use std::collections::BTreeMap;
+
 use gantry_domain::{
     Error, Result,
     event::{Event, EventType},
+    image::Descriptor,
     reference::Reference,
 };
 
@@ -15,7 +18,7 @@ impl Engine {
         let wanted = new_reference(repo, tag)?;
         let target = self.parts.catalog.resolve(name).await?;
         point(&self.parts, &wanted.canonical(), &target).await?;
-        publish(&self.parts, "tag", target.digest.as_str(), &wanted.familiar());
+        publish_labelled(&self.parts, "tag", target.digest.as_str(), &wanted.familiar(), &target).await;
         Ok(())
     }
 }
@@ -34,7 +37,7 @@ pub(crate) fn new_reference(repo: &str, tag: &str) -> Result<Reference> {
 }
 
 /// Moves a name; an image that loses its last one stays, nameless.
-pub(crate) async fn point(parts: &Parts, name: &str, target: &gantry_domain::image::Descriptor) -> Result<()> {
+pub(crate) async fn point(parts: &Parts, name: &str, target: &Descriptor) -> Result<()> {
     let names = parts.catalog.names().await?;
     if let Some(before) = names.iter().find(|named| named.name == name && named.target.digest != target.digest) {
         let has_other = names.iter().any(|named| named.target.digest == before.target.digest && named.name != name);
@@ -51,12 +54,35 @@ pub(crate) async fn point(parts: &Parts, name: &str, target: &gantry_domain::ima
     Ok(())
 }
 
+/// Of an image that is there: its event bears its labels too.
+pub(crate) async fn publish_labelled(parts: &Parts, action: &str, actor: &str, name: &str, target: &Descriptor) {
+    let mut attributes = labels(parts, target).await;
+    attributes.insert("name".to_owned(), name.to_owned());
+    publish_with(parts, action, actor, attributes);
+}
+
+/// Of one whose labels may be gone.
 pub(crate) fn publish(parts: &Parts, action: &str, actor: &str, name: &str) {
+    publish_with(parts, action, actor, [("name".to_owned(), name.to_owned())].into());
+}
+
+fn publish_with(parts: &Parts, action: &str, actor: &str, attributes: BTreeMap<String, String>) {
     parts.events.publish(Event {
         kind: EventType::Image,
         action: action.to_owned(),
         actor_id: actor.to_owned(),
-        attributes: [("name".to_owned(), name.to_owned())].into(),
+        attributes,
         at: jiff::Timestamp::now(),
     });
+}
+
+async fn labels(parts: &Parts, target: &Descriptor) -> BTreeMap<String, String> {
+    let here = match parts.ports.images.platforms(target).await {
+        Ok(here) => here,
+        Err(error) => {
+            tracing::debug!(image = %target.digest, %error, "an event goes without the image's labels");
+            return BTreeMap::new();
+        }
+    };
+    catalog::choose(&here, None).and_then(|image| image.config.config.labels.clone()).unwrap_or_default()
 }

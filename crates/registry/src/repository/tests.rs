@@ -35,6 +35,21 @@ async fn a_manifest_that_is_not_what_its_digest_says_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_that_calls_a_digest_by_another_one_is_not_believed() {
+    let other = Digest::from_sha256(&[7; 32]);
+    let told = other.clone();
+    let stub = serve(None, move |_, _| {
+        let headers = [("docker-content-digest", told.as_str()), ("content-type", ACCEPT[0])];
+        reply(200, &headers, MANIFEST)
+    })
+    .await;
+    let repository = repository(&stub, &RegistryAuth::default()).await;
+    assert_eq!(repository.head("t").await.map(|(_, digest, _)| digest), Some(other.clone()));
+    assert!(repository.head(other.as_str()).await.is_some());
+    assert!(repository.head(Digest::from_sha256(&[1; 32]).as_str()).await.is_none());
+}
+
+#[tokio::test]
 async fn refusals_are_in_dockers_words() {
     for (status, headers, body, text) in [
         (

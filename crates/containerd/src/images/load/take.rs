@@ -18,17 +18,20 @@ use crate::images::{
     chunks::{Chunks, PipeSender, pipe},
     compression::{Compression, Decompressed},
     content::{Content, Part},
-    extract::{PlainDigest, clean},
-    limits::{MAX_DOCUMENT, Meter},
+    extract::clean,
+    limits::{Kept, MAX_DOCUMENT},
     snapshots::Staged,
     threads,
     unpack::{StagedLayers, Unpacker},
+    weighed::Weighed,
 };
 
 /// Layers that are extracted at the same time.
 const EXTRACTIONS: usize = 3;
 /// Blobs that are on their way to the content store or being made durable there.
 const INGESTS: usize = 4;
+/// Bytes of the names of all members and of what links lead to.
+const MAX_NAMES: usize = 16 << 20;
 /// Bytes between two progress items of a layer.
 const PROGRESS_STEP: u64 = 4 << 20;
 
@@ -88,6 +91,7 @@ pub struct Taker {
     progress: Progress,
     extractions: Arc<Semaphore>,
     ingests: Arc<Semaphore>,
+    names: Kept,
     archive: Archive,
 }
 
@@ -95,7 +99,8 @@ impl Taker {
     pub fn new(unpacker: Unpacker, runtime: Handle, progress: Progress) -> Self {
         let slots = |count| Arc::new(Semaphore::new(count));
         let (extractions, ingests) = (slots(EXTRACTIONS), slots(INGESTS));
-        Self { unpacker, runtime, progress, extractions, ingests, archive: Archive::default() }
+        let names = Kept::of(MAX_NAMES);
+        Self { unpacker, runtime, progress, extractions, ingests, names, archive: Archive::default() }
     }
 
     /// For waiting until they have ended, however the load goes.
@@ -106,7 +111,7 @@ impl Taker {
     pub fn take(mut self, source: impl Chunks) -> Result<Archive> {
         let limits = self.unpacker.limits;
         let (stream, _) = Decompressed::new(source)?;
-        let mut reader = TarReader::new(Weighed { stream, meter: Meter::new(limits) });
+        let mut reader = TarReader::new(Weighed::new(stream, limits));
         let mut count = 0;
         while let Some(member) = reader.next_member()? {
             count += 1;
@@ -124,6 +129,7 @@ impl Taker {
 
     fn member<C: Chunks>(&mut self, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
         let path = String::from_utf8(clean(&member.path)?).map_err(|_| Error::invalid("name is not UTF-8"))?;
+        self.names.entry(path.len() + member.link.len())?;
         match member.kind {
             Kind::Symlink => self.link(path, member, true),
             Kind::HardLink => self.link(path, member, false),
@@ -255,7 +261,7 @@ impl Taker {
         let (snapshots, limits, runtime) =
             (self.unpacker.snapshots.clone(), self.unpacker.limits, self.runtime.clone());
         let work = threads::run("gantry-extract", move || {
-            let staged = snapshots.stage(&runtime, source, limits, PlainDigest::Known);
+            let staged = snapshots.stage(&runtime, source, limits);
             drop(permit);
             staged
         });
@@ -282,22 +288,6 @@ impl Ingest {
     fn send(&self, part: Part) {
         // A failed ingest tells why when its task is awaited.
         let _ = self.sender.blocking_send(part);
-    }
-}
-
-/// The budget of the whole archive: a small file must not become an endless one.
-struct Weighed<C: Chunks> {
-    stream: Decompressed<C>,
-    meter: Meter,
-}
-
-impl<C: Chunks> Chunks for Weighed<C> {
-    fn next(&mut self) -> Result<Option<Bytes>> {
-        let chunk = self.stream.next()?;
-        if let Some(chunk) = &chunk {
-            self.meter.bytes(chunk.len() as u64, self.stream.packed())?;
-        }
-        Ok(chunk)
     }
 }
 

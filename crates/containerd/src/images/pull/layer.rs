@@ -10,9 +10,8 @@ use super::{Chosen, Job, Teller};
 use crate::images::{
     ContainerdImages,
     chunks::{self, PipeSender},
-    extract::PlainDigest,
     snapshots::Staged,
-    threads,
+    sources, threads,
     unpack::StagedLayers,
     writer::Writer,
 };
@@ -119,7 +118,9 @@ impl ContainerdImages {
                 }
             };
         }
-        writer.commit().await?;
+        // From here on it is held by this pull, as soon as it is there.
+        job.unpacker.content.reserve(&layer.digest).await?;
+        writer.commit(sources::label(job.repository.place())).await?;
         let Some(Extraction { sender, done }) = extraction else { return Ok(None) };
         sender.finish().await;
         done.await.map_err(|_| Error::system("extraction stopped"))?.map(Some)
@@ -131,8 +132,7 @@ impl Job {
         let (sender, source) = chunks::pipe_of(DEPTH);
         let (snapshots, limits) = (self.unpacker.snapshots.clone(), self.unpacker.limits);
         let runtime = tokio::runtime::Handle::current();
-        let work =
-            threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits, PlainDigest::Compute));
+        let work = threads::run("gantry-extract", move || snapshots.stage(&runtime, source, limits));
         let (report, done) = oneshot::channel();
         self.extractions.spawn(async move {
             // Nobody waits for it any more: the snapshot goes with its lease.

@@ -15,7 +15,7 @@ use crate::images::{
 pub struct Plan {
     /// What the tag will point to.
     pub target: Descriptor,
-    /// The index that `target` stands for, if it does.
+    /// The index that `target` stands for, if it does and was not asked for.
     pub instead_of: Option<Descriptor>,
     /// Manifests and indexes below the target, inner ones first.
     pub inner: Vec<Descriptor>,
@@ -38,7 +38,8 @@ impl Plan {
         let chosen = choose(&here, wanted).ok_or_else(|| absent(target, wanted))?;
         let manifest = plain(&chosen.manifest);
         let document = found.into_iter().filter(|one| one.descriptor.digest == manifest.digest).collect::<Vec<_>>();
-        Ok(Self { instead_of: Some(target.clone()), ..Self::of(content, manifest, &document).await? })
+        let instead_of = wanted.is_none().then(|| target.clone());
+        Ok(Self { instead_of, ..Self::of(content, manifest, &document).await? })
     }
 
     async fn of(content: &Content, target: Descriptor, found: &[Found]) -> Result<Self> {

@@ -13,8 +13,12 @@ use super::{Snapshots, Staged, Upper, open_folder};
 use crate::images::extract::{Tree, copy_attributes, errno, hide_lower, is_opaque, open_in, reopen};
 
 impl Snapshots {
-    /// Makes `chain` of a staged layer on top of `parent` (empty for none), durable when it returns.
+    /// Makes `chain` of a staged layer on top of `parent` (empty for none), durable when it returns. The emptied snapshot
+    /// that it was staged in goes with the lease.
     pub async fn adopt(&self, staged: Staged, parent: &str, chain: &Digest) -> Result<()> {
+        if !staged.durable {
+            staged.synced().await?;
+        }
         let key = staged.key.clone();
         let upper = match parent {
             "" => Upper { key: key.clone(), folder: staged.folder.clone(), lowers: Vec::new() },
@@ -24,25 +28,22 @@ impl Snapshots {
         tokio::task::spawn_blocking(move || settle(&staged, &upper))
             .await
             .map_err(|error| Error::system(format!("unpacking stopped: {error}")))??;
-        self.commit(&commit_key, chain).await?;
-        if commit_key != key {
-            self.remove(&key).await?;
-        }
-        Ok(())
+        self.commit(&commit_key, chain).await
     }
 }
 
+/// What was extracted is on disk before its names change, and those before containerd calls it done.
 fn settle(staged: &Staged, upper: &Upper) -> Result<()> {
     let to = open_folder(&upper.folder)?;
     if staged.folder != upper.folder {
         let from = open_folder(&staged.folder)?;
-        // What was extracted is on disk before its names change, and those before containerd calls it done.
-        rustix::fs::syncfs(&from).map_err(errno)?;
         move_entries(&from, &to)?;
         copy_attributes(&from, &to)?;
     }
-    settle_on_parents(staged, &to, &upper.lowers)?;
-    rustix::fs::syncfs(&to).map_err(errno)
+    if settle_on_parents(staged, &to, &upper.lowers)? {
+        return rustix::fs::syncfs(&to).map_err(errno);
+    }
+    rustix::fs::fsync(&to).map_err(errno)
 }
 
 fn move_entries(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
@@ -57,11 +58,12 @@ fn move_entries(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
 }
 
 /// What the archive left to the layers below: hard links to their files, attributes of folders it does not describe.
-fn settle_on_parents(staged: &Staged, upper: &OwnedFd, lowers: &[PathBuf]) -> Result<()> {
+/// Whether there was anything below the top folder.
+fn settle_on_parents(staged: &Staged, upper: &OwnedFd, lowers: &[PathBuf]) -> Result<bool> {
     let extracted = &staged.extracted;
     if extracted.lower_links.is_empty() && !extracted.root_opaque && (extracted.implied.is_empty() || lowers.is_empty())
     {
-        return Ok(());
+        return Ok(false);
     }
     let lowers: Vec<OwnedFd> = lowers.iter().map(|lower| open_folder(lower)).collect::<Result<_>>()?;
     let mut implied = extracted.implied.clone();
@@ -73,7 +75,8 @@ fn settle_on_parents(staged: &Staged, upper: &OwnedFd, lowers: &[PathBuf]) -> Re
     if extracted.root_opaque {
         hide_lower(upper, &lowers)?;
     }
-    Ok(())
+    let only_top = implied.iter().all(Vec::is_empty) && extracted.lower_links.is_empty();
+    Ok(!only_top)
 }
 
 fn link_to_lower(
