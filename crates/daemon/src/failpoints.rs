@@ -395,6 +395,9 @@ impl Volumes for Points<dyn Volumes> {
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
         through!("volumes.unmount_parts", self.0.unmount_parts(user))
     }
+    async fn mount_memory(&self, process: u32, user: &ContainerId, number: usize) -> Result<()> {
+        through!("volumes.mount_memory", self.0.mount_memory(process, user, number))
+    }
     async fn part_users(&self) -> Result<Vec<ContainerId>> {
         through!("volumes.part_users", self.0.part_users())
     }

@@ -160,6 +160,13 @@ impl Volumes for Fakes {
         Ok(())
     }
 
+    async fn mount_memory(&self, _: u32, user: &ContainerId, number: usize) -> Result<()> {
+        self.calls.pass_in_time("volumes.mount_memory").await?;
+        let part = (user.clone(), number);
+        self.on_a_thread(move |world| world.volume_parts.insert(part)).await;
+        Ok(())
+    }
+
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
         self.calls.pass_in_time("volumes.unmount_parts").await?;
         self.world().volume_parts.retain(|(owner, _)| owner != user);

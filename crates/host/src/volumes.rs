@@ -286,6 +286,11 @@ impl Volumes for LocalVolumes {
         blocking(move || part::users(&folder).map_err(|error| failed("read", "the parts of volumes", error))).await
     }
 
+    async fn mount_memory(&self, process: u32, user: &ContainerId, number: usize) -> Result<()> {
+        let place = self.part_place(user, number);
+        blocking(move || part::mount_memory(process, &place)).await
+    }
+
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64> {
         if volume.driver != LOCAL {
             // As much of it as is here: the rest is the plugin's.

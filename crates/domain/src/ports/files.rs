@@ -79,6 +79,8 @@ pub trait Volumes: Send + Sync {
     async fn mount_part(&self, volume: &VolumeRecord, subpath: &str, user: &ContainerId, number: usize) -> Result<()>;
     /// Mounts an image, or what lies at `subpath` in it, at its place, read-only. Errors as of `mount_part`.
     async fn mount_image(&self, image: &[RootMount], subpath: &str, user: &ContainerId, number: usize) -> Result<()>;
+    /// Mounts the `/dev/shm` of a process's container at the place of a part, for one that shares its memory.
+    async fn mount_memory(&self, process: u32, user: &ContainerId, number: usize) -> Result<()>;
     /// Unmounts all parts of a container. May be repeated.
     async fn unmount_parts(&self, user: &ContainerId) -> Result<()>;
     /// Containers that have parts mounted.

@@ -72,12 +72,11 @@ impl Owner {
         let facts = parts.confining_facts(&record.host_config).await;
         let user = users::of_container(parts, record).await?;
         let folder = parts.ports.files.path(&files_owner(record));
-        let shared_memory = self.process_of(&record.host_config.ipc_mode)?.map(|process| process.join("root/dev/shm"));
         let files = HostFiles {
             resolv_conf: Some(folder.join("resolv.conf")),
             hostname: Some(folder.join("hostname")),
             hosts: Some(folder.join("hosts")),
-            shm: shared_memory,
+            shm: super::mounts::memory_place(parts, record),
         };
         let seccomp_profile = self.seccomp_profile().await?.map(Bytes::from);
         let init_path = self.init_path();

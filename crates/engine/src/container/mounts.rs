@@ -167,6 +167,25 @@ async fn mount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
     Ok(())
 }
 
+/// Where the memory of the container whose IPC namespace is shared is put for the start.
+pub(crate) fn memory_place(parts: &Parts, record: &ContainerRecord) -> Option<PathBuf> {
+    shared_with(&record.host_config.ipc_mode)?;
+    Some(parts.ports.volumes.part_place(&record.id, record.mounts.len()))
+}
+
+/// That container runs: the spec was made with it.
+async fn mount_memory(parts: &Parts, record: &ContainerRecord) -> Result<()> {
+    let Some(other) = shared_with(&record.host_config.ipc_mode) else { return Ok(()) };
+    let other = parts.container(other)?.snapshot();
+    if matches!(other.record.host_config.ipc_mode.as_str(), "private" | "none") {
+        return Err(Error::system(format!(
+            "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+            other.record.id
+        )));
+    }
+    parts.ports.volumes.mount_memory(other.pid, &record.id, record.mounts.len()).await
+}
+
 /// The view is needed until it is mounted; the layers stay as long as the image does, which a container that runs keeps
 /// from being removed.
 async fn mount_image(parts: &Parts, digest: &str, subpath: &str, id: &ContainerId, number: usize) -> Result<()> {
@@ -181,7 +200,8 @@ async fn mount_image(parts: &Parts, digest: &str, subpath: &str, id: &ContainerI
 
 /// A container that runs has its parts in its own mounts.
 pub(crate) async fn unmount_parts(parts: &Parts, record: &ContainerRecord) -> Result<()> {
-    if !record.mounts.iter().any(|point| Part::of(point).is_some()) {
+    let has_parts = record.mounts.iter().any(|point| Part::of(point).is_some());
+    if !has_parts && shared_with(&record.host_config.ipc_mode).is_none() {
         return Ok(());
     }
     parts.ports.volumes.unmount_parts(&record.id).await
@@ -243,6 +263,7 @@ pub(crate) async fn mount_volumes(parts: &Parts, record: &ContainerRecord) -> Re
         ];
         publish(parts, &volume, record, "mount", &more);
     }
+    mount_memory(parts, record).await?;
     mount_parts(parts, record).await
 }
 

@@ -3,15 +3,17 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
+    thread,
 };
 
 use gantry_domain::{ContainerId, Error, Result, ports::RootMount};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
     io::Errno,
-    mount::mount_bind_recursive,
+    mount::{MoveMountFlags, OpenTreeFlags, mount_bind_recursive, move_mount, open_tree},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
 };
 
 use super::mounting::unmount_all;
@@ -38,6 +40,42 @@ pub fn mount_image(image: &[RootMount], subpath: &str, place: &Path) -> Result<(
     };
     mounted().map_err(|error| Error::system(format!("failed to mount an image: {error}")).with_source(error))?;
     mount(&whole, if subpath.is_empty() { "." } else { subpath }, place)
+}
+
+/// Puts the `/dev/shm` that a process has to `place`.
+///
+/// A mount of another mount namespace cannot be bound by a path through `/proc`: it is picked up where it is.
+pub fn mount_memory(process: u32, place: &Path) -> Result<()> {
+    let failed = |error: io::Error| {
+        Error::system(format!("cannot share the memory of process {process}: {error}")).with_source(error)
+    };
+    let put = || -> io::Result<()> {
+        let memory = picked_up(process, "/dev/shm")?;
+        if let Some(folder) = place.parent() {
+            fs::create_dir_all(folder)?;
+            remove_place(place)?;
+        }
+        fs::create_dir(place)?;
+        Ok(move_mount(&memory, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    };
+    put().map_err(failed)
+}
+
+/// A copy of a mount, attached nowhere, from the mount namespace of a process. By a thread that ends there.
+fn picked_up(process: u32, path: &str) -> io::Result<OwnedFd> {
+    let namespace = fs::File::open(format!("/proc/{process}/ns/mnt"))?;
+    thread::scope(|scope| {
+        let work = || -> io::Result<OwnedFd> {
+            // SAFETY: only this thread's root and working directory part from the others', and it ends with this work.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS)? };
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+            let flags =
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+            Ok(open_tree(CWD, path, flags)?)
+        };
+        let thread = thread::Builder::new().name("memory".into()).spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| io::Error::other("the thread that picks up a mount panicked"))?
+    })
 }
 
 fn open(volume: &Path, subpath: &str) -> Result<OwnedFd> {
