@@ -5,13 +5,14 @@
 //! `RESOLVE_IN_ROOT`, and the last component is never followed (T05, T06).
 
 mod attributes;
+pub mod foreign;
 mod tree;
 mod whiteout;
 
 use std::{collections::BTreeSet, os::fd::OwnedFd};
 
 use bytes::Bytes;
-use gantry_domain::{Digest, Error, Result};
+use gantry_domain::{Digest, Error, Result, id_maps::IdMaps};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
@@ -48,13 +49,20 @@ pub enum PlainDigest {
     Known,
 }
 
-/// Extracts into `root`, an empty folder. Call it on a thread of its own: it changes the thread's umask.
-pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, digest: PlainDigest) -> Result<Extracted> {
+/// Extracts into `root`, an empty folder, with the owners that `maps` keep on the host. Call it on a thread of its own:
+/// it changes the thread's umask.
+pub fn extract(
+    source: impl Chunks,
+    root: OwnedFd,
+    limits: Limits,
+    digest: PlainDigest,
+    maps: &IdMaps,
+) -> Result<Extracted> {
     own_umask()?;
     let (stream, compression) = Decompressed::new(source)?;
     let wanted = compression != Compression::None || digest == PlainDigest::Compute;
     let mut reader = TarReader::new(Metered { stream, hash: wanted.then(Sha256::new), meter: Meter::new(limits) });
-    let mut layer = Layer::new(root);
+    let mut layer = Layer::new(root, maps)?;
     while let Some(member) = reader.next_member()? {
         let meter = &mut reader.source_mut().meter;
         meter.entry()?;
@@ -105,8 +113,9 @@ impl<C: Chunks> Chunks for Metered<C> {
     }
 }
 
-struct Layer {
+struct Layer<'a> {
     tree: Tree,
+    maps: &'a IdMaps,
     /// Folders whose owner, mode and times are set at the end: until then they are ours alone, and what is made in
     /// them does not inherit from them.
     folders: Vec<(Vec<u8>, Attributes)>,
@@ -114,9 +123,11 @@ struct Layer {
     lower_links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Layer {
-    fn new(root: OwnedFd) -> Self {
-        Self { tree: Tree::new(root), folders: Vec::new(), root_opaque: false, lower_links: Vec::new() }
+impl<'a> Layer<'a> {
+    fn new(root: OwnedFd, maps: &'a IdMaps) -> Result<Self> {
+        let tree = Tree::new(root).owned_by(maps.root());
+        tree.own_root()?;
+        Ok(Self { tree, maps, folders: Vec::new(), root_opaque: false, lower_links: Vec::new() })
     }
 
     fn apply<C: Chunks>(&mut self, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
@@ -151,7 +162,7 @@ impl Layer {
             return Err(Error::invalid("the root of a layer must be a folder"));
         }
         self.tree.implied.remove(&b""[..]);
-        self.folders.push((Vec::new(), Attributes::of(member)));
+        self.folders.push((Vec::new(), Attributes::of(member, self.maps)?));
         Ok(())
     }
 
@@ -167,7 +178,7 @@ impl Layer {
     fn directory(&mut self, place: Place, member: &Member) -> Result<()> {
         self.tree.make_folder(&place)?;
         self.tree.implied.remove(&place.path);
-        let attributes = Attributes::of(member);
+        let attributes = Attributes::of(member, self.maps)?;
         self.folders.push((place.path, attributes));
         Ok(())
     }
@@ -175,7 +186,7 @@ impl Layer {
     fn file<C: Chunks>(&mut self, place: Place, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
         let fd = new_file(&mut self.tree, &place, member)?;
         write_content(&fd, member, reader)?;
-        Attributes::of(member).set_on_new_file(&fd)
+        Attributes::of(member, self.maps)?.set_on_new_file(&fd)
     }
 
     fn hard_link(&mut self, place: Place, member: &Member) -> Result<()> {
@@ -197,12 +208,12 @@ impl Layer {
             return Err(Error::invalid("symlink without a target"));
         }
         self.tree.make(&place, |folder, name| rustix::fs::symlinkat(&member.link[..], folder, name))?;
-        Attributes::of(member).set_on_name(&place.folder, &place.name)
+        Attributes::of(member, self.maps)?.set_on_name(&place.folder, &place.name)
     }
 
     fn node(&mut self, place: Place, member: &Member, kind: FileType) -> Result<()> {
         new_node(&mut self.tree, &place, member, kind)?;
-        Attributes::of(member).set_on_name(&place.folder, &place.name)
+        Attributes::of(member, self.maps)?.set_on_name(&place.folder, &place.name)
     }
 
     /// Later members first: a folder within another must still change the other's times.

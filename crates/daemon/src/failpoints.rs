@@ -309,6 +309,9 @@ impl Network for Points<dyn Network> {
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
         through!("network.create_sandbox", self.0.create_sandbox(setup))
     }
+    async fn wire_sandbox(&self, setup: &SandboxSetup, process: u32) -> Result<PathBuf> {
+        through!("network.wire_sandbox", self.0.wire_sandbox(setup, process))
+    }
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
         through!("network.delete_sandbox", self.0.delete_sandbox(id))
     }
@@ -392,11 +395,11 @@ impl Volumes for Points<dyn Volumes> {
     async fn mount_image(&self, image: &[RootMount], subpath: &str, user: &ContainerId, number: usize) -> Result<()> {
         through!("volumes.mount_image", self.0.mount_image(image, subpath, user, number))
     }
-    async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
-        through!("volumes.unmount_parts", self.0.unmount_parts(user))
-    }
     async fn mount_memory(&self, process: u32, user: &ContainerId, number: usize) -> Result<()> {
         through!("volumes.mount_memory", self.0.mount_memory(process, user, number))
+    }
+    async fn unmount_parts(&self, user: &ContainerId) -> Result<()> {
+        through!("volumes.unmount_parts", self.0.unmount_parts(user))
     }
     async fn part_users(&self) -> Result<Vec<ContainerId>> {
         through!("volumes.part_users", self.0.part_users())

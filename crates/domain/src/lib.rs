@@ -12,6 +12,7 @@ pub mod exec;
 pub mod filter;
 pub mod glob;
 pub mod id;
+pub mod id_maps;
 pub mod image;
 pub mod log;
 pub mod network;

@@ -34,6 +34,7 @@ mod stop;
 mod top;
 mod unbuilt;
 mod update;
+mod user_namespace;
 mod users;
 mod wait;
 

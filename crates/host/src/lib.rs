@@ -2,6 +2,7 @@
 
 mod blocking;
 mod containers;
+mod containers_root;
 mod exec_files;
 mod facts;
 mod log_reading;
@@ -12,6 +13,7 @@ mod shipping;
 mod volumes;
 
 pub use containers::ContainerFolders;
+pub use containers_root::ContainersRoot;
 pub use exec_files::ExecNotes;
 pub use facts::Host;
 pub use rootfs::RootFileSystems;

@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use containerd_client::{
@@ -21,6 +22,7 @@ use containerd_client::{
 use gantry_domain::{
     Digest, Error, Result,
     id::random_hex,
+    id_maps::IdMaps,
     ports::{ImageView, LayerUsage, RootMount},
     settings::SNAPSHOTTER,
 };
@@ -41,6 +43,8 @@ use crate::client;
 pub struct Snapshots {
     content: Content,
     name: String,
+    /// Owners of the files in the layers.
+    maps: Arc<IdMaps>,
 }
 
 /// A layer that is extracted and waits for its place.
@@ -74,11 +78,21 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 
 impl Snapshots {
     pub fn new(content: Content, name: impl Into<String>) -> Self {
-        Self { content, name: name.into() }
+        Self { content, name: name.into(), maps: Arc::default() }
     }
 
     pub fn with_lease(&self, lease: &str) -> Result<Self> {
-        Ok(Self { content: self.content.with_lease(lease)?, name: self.name.clone() })
+        Ok(Self { content: self.content.with_lease(lease)?, ..self.clone() })
+    }
+
+    #[must_use]
+    pub fn with_id_maps(self, maps: Arc<IdMaps>) -> Self {
+        Self { maps, ..self }
+    }
+
+    /// The host's user and group that are root in the layers.
+    fn root(&self) -> (u32, u32) {
+        self.maps.root()
     }
 
     pub fn name(&self) -> &str {
@@ -88,6 +102,14 @@ impl Snapshots {
     /// Whether we fill its folders ourselves; others are filled by containerd.
     pub fn is_overlay(&self) -> bool {
         self.name == SNAPSHOTTER
+    }
+
+    /// `NotImplemented` where containerd would extract, which knows nothing of other owners.
+    pub fn check_plain_owners(&self) -> Result<()> {
+        if self.maps.is_identity() {
+            return Ok(());
+        }
+        Err(Error::not_implemented(format!("user namespaces are not implemented with the snapshotter {}", self.name)))
     }
 
     /// Puts a snapshot under our lease and says whether it is here: from then on it stays.
@@ -119,7 +141,7 @@ impl Snapshots {
     ) -> Result<Staged> {
         let upper = runtime.block_on(self.prepare(""))?;
         let root = open_folder(&upper.folder)?;
-        let extracted = extract::extract(source, root, limits, digest)?;
+        let extracted = extract::extract(source, root, limits, digest, &self.maps)?;
         Ok(Staged { key: upper.key, folder: upper.folder, extracted })
     }
 

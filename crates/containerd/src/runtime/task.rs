@@ -19,7 +19,11 @@ use gantry_domain::{
 use jiff::Timestamp;
 use prost::Message;
 
-use super::{ContainerdRuntime, options, start_error};
+use super::{
+    ContainerdRuntime,
+    options::{self, RuncOptions},
+    start_error,
+};
 use crate::client::{Client, error, retry};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -27,7 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl ContainerdRuntime {
     pub(super) async fn make_task(&self, setup: &TaskSetup) -> Result<u32> {
-        let options = self.config().options(&setup.runtime, &self.folders)?;
+        let (io_uid, io_gid) = setup.stdio_owner;
+        let options = RuncOptions { io_uid, io_gid, ..self.config().options(&setup.runtime, &self.folders)? };
         let request = CreateTaskRequest {
             container_id: setup.id.to_string(),
             rootfs: self.mounts(&setup.id).await?,

@@ -226,6 +226,7 @@ fn processes_of(parent: i32) -> Vec<i32> {
 
 pub fn null_io(id: &ContainerId) -> TaskSetup {
     TaskSetup {
+        stdio_owner: (0, 0),
         id: id.clone(),
         terminal: false,
         stdin: String::new(),

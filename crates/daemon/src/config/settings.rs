@@ -67,6 +67,8 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         live_restore: true,
         data_root: absolute(values, "data-root", &defaults.data_root)?,
         exec_root: absolute(values, "exec-root", &defaults.exec_root)?,
+        // Looked up when the engine starts.
+        user_namespace: None,
         max_concurrent_downloads: count(values, "max-concurrent-downloads", "max concurrent downloads")?,
         max_concurrent_uploads: count(values, "max-concurrent-uploads", "max concurrent uploads")?,
         max_download_attempts: count(values, "max-download-attempts", "max download attempts")?,

@@ -420,13 +420,7 @@ pub static ROWS: &[Row] = &[
         TunesNothing("the relay is gantry-netd"),
         "Path to the userland proxy binary",
     ),
-    row(
-        "userns-remap",
-        Text(""),
-        Restart,
-        refused(is_set, "user namespaces are not there, and root in a container would be root of the host"),
-        "User/Group setting for user namespaces",
-    ),
+    row("userns-remap", Text(""), Restart, Works, "User/Group setting for user namespaces"),
     file_only("builder", Any, Restart, TunesNothing("there is no builder yet")),
     file_only("deprecated-key-path", Text(""), Restart, TunesNothing("dockerd itself ignores it")),
 ];

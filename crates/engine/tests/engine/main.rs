@@ -10,4 +10,5 @@ mod laws;
 mod names;
 mod recovery;
 mod stuck;
+mod user_namespaces;
 mod volumes;
