@@ -39,6 +39,7 @@ pub struct Config {
     pub containerd: Option<PathBuf>,
     /// Whose subordinate ids containers get; empty for none.
     pub userns_remap: String,
+    pub selinux_enabled: bool,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     /// Refuse a containerd or runc with a known hole.
@@ -133,6 +134,7 @@ fn build(given: BTreeMap<&'static str, Value>, environment: &Environment) -> Res
             .filter(|path| !path.is_empty())
             .map(|path| path.strip_prefix("unix://").unwrap_or(&path).into()),
         userns_remap: values.text("userns-remap"),
+        selinux_enabled: values.flag("selinux-enabled"),
         log_level: check::log_level(&values)?,
         log_format: check::log_format(&values)?,
         strict_runtime: values.flag("strict-runtime"),

@@ -15,6 +15,7 @@ mod logging;
 mod options;
 mod remap;
 mod run;
+mod selinux;
 mod service;
 
 use std::process::ExitCode;

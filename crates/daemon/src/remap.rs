@@ -30,6 +30,7 @@ pub fn applied(mut config: Config) -> Result<Config, String> {
     if config.userns_remap.is_empty() {
         return Ok(config);
     }
+    check_kernel(Path::new("/proc"))?;
     let namespace = resolve(&config.userns_remap, &Accounts::of(Path::new("/etc")))?;
     let (uid, gid) = namespace.maps.root();
     tracing::info!(owner = namespace.owner, uid, gid, "containers get user namespaces");
@@ -44,11 +45,21 @@ pub fn applied(mut config: Config) -> Result<Config, String> {
     Ok(config)
 }
 
-/// A reload changes nothing of it.
+/// Else every start would fail, and nobody would be told before.
+fn check_kernel(proc: &Path) -> Result<(), String> {
+    let limit = std::fs::read_to_string(proc.join("sys/user/max_user_namespaces"));
+    if limit.is_ok_and(|limit| limit.trim() != "0") {
+        return Ok(());
+    }
+    Err("User namespaces: the kernel of this host has none, or user.max_user_namespaces is 0".into())
+}
+
+/// A reload changes nothing of it, nor of what else was found at the start.
 pub fn keep(running: &Settings, settings: &mut Settings) {
     settings.data_root.clone_from(&running.data_root);
     settings.exec_root.clone_from(&running.exec_root);
     settings.user_namespace.clone_from(&running.user_namespace);
+    settings.selinux.clone_from(&running.selinux);
 }
 
 /// `<uid>.<gid>`.

@@ -22,7 +22,7 @@ use crate::{
     listen::{Door, Group, Inherited, Serve, Socket, Stream},
     lock::{self, PidFile},
     logging::{self, Log},
-    remap, service,
+    remap, selinux, service,
 };
 
 /// How long writing out what is lazily kept may take at the end; what is not written is rebuilt.
@@ -111,7 +111,7 @@ impl Daemon {
             tracing::warn!("{note}");
         }
         let base = (PathBuf::from(&config.settings.data_root), PathBuf::from(&config.settings.exec_root));
-        let config = remap::applied(config).map_err(|text| anyhow!(text))?;
+        let config = selinux::applied(config).and_then(remap::applied).map_err(|text| anyhow!(text))?;
         let data_root = PathBuf::from(&config.settings.data_root);
         let exec_root = PathBuf::from(&config.settings.exec_root);
         let _lock = lock::acquire(&data_root, lock::PATIENCE).await.map_err(|text| anyhow!(text))?;

@@ -20,6 +20,7 @@ pub mod platform;
 pub mod ports;
 pub mod reference;
 pub mod registry;
+pub mod selinux;
 pub mod settings;
 pub mod signal;
 pub mod text;

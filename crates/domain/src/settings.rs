@@ -70,6 +70,8 @@ pub struct Settings {
     pub exec_root: String,
     /// Containers get a user namespace with these ids, unless they ask for the host's.
     pub user_namespace: Option<UserNamespace>,
+    /// Containers are labelled.
+    pub selinux: Option<crate::selinux::Policy>,
     pub max_concurrent_downloads: u32,
     pub max_concurrent_uploads: u32,
     /// How often a transfer is begun again that does not get on.
@@ -141,6 +143,7 @@ impl Default for Settings {
             data_root: "/var/lib/gantry".into(),
             exec_root: "/run/gantry".into(),
             user_namespace: None,
+            selinux: None,
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             max_download_attempts: 5,

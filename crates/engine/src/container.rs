@@ -28,6 +28,7 @@ mod resize;
 mod resolver;
 mod restart;
 mod sandbox;
+mod selinux;
 mod start;
 mod stats;
 mod stop;

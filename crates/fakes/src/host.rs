@@ -51,6 +51,12 @@ impl HostFacts for Fakes {
         Ok(Some(PathKind::Directory))
     }
 
+    async fn relabel(&self, path: &str, label: &str) -> Result<()> {
+        self.calls.pass("host.relabel")?;
+        self.world().relabelled.insert(path.to_owned(), label.to_owned());
+        Ok(())
+    }
+
     async fn make_bind_source(&self, _: &str) -> Result<()> {
         self.calls.pass("host.make_bind_source")
     }

@@ -85,6 +85,11 @@ impl HostFacts for Host {
         })
     }
 
+    async fn relabel(&self, path: &str, label: &str) -> Result<()> {
+        let (path, label) = (PathBuf::from(path), label.to_owned());
+        blocking(move || crate::relabel::relabel(&path, &label)).await?
+    }
+
     async fn devices(&self, path: &str) -> Result<Vec<DeviceNode>> {
         let path = path.to_owned();
         blocking(move || devices::nodes(Path::new(&path))).await?

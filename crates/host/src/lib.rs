@@ -8,6 +8,7 @@ mod facts;
 mod log_reading;
 mod plugins;
 mod quota;
+mod relabel;
 mod rootfs;
 mod shipping;
 mod volumes;

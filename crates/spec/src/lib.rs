@@ -76,6 +76,9 @@ fn linux(input: &SpecInput<'_>, security: &SecurityOptions) -> Result<Value> {
         linux["maskedPaths"] = json!(host.masked_paths.clone().unwrap_or_default());
         linux["readonlyPaths"] = json!(host.readonly_paths.clone().unwrap_or_default());
     }
+    if !input.record.mount_label.is_empty() {
+        linux["mountLabel"] = json!(input.record.mount_label);
+    }
     if let Some(filter) = seccomp::filter(input, security)? {
         linux["seccomp"] = filter;
     }

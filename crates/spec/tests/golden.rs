@@ -484,6 +484,21 @@ fn apparmor_is_named_only_where_the_host_has_it() {
 }
 
 #[test]
+fn labels_are_the_records() {
+    let mut case = Case::new();
+    case.record.process_label = "system_u:system_r:container_t:s0:c1,c2".into();
+    case.record.mount_label = "system_u:object_r:container_file_t:s0:c1,c2".into();
+    let exec = case.exec(&ExecConfig { cmd: list(&["id"]), ..ExecConfig::default() });
+    let spec = case.spec();
+    for process in [&exec, &spec["process"]] {
+        assert_eq!(process["selinuxLabel"], "system_u:system_r:container_t:s0:c1,c2");
+    }
+    assert_eq!(spec["linux"]["mountLabel"], "system_u:object_r:container_file_t:s0:c1,c2");
+    let none = Case::new().spec();
+    assert!(none["process"].get("selinuxLabel").is_none() && none["linux"].get("mountLabel").is_none());
+}
+
+#[test]
 fn cgroups_have_the_drivers_form() {
     let mut case = Case::new();
     case.settings.cgroup_driver = "systemd".into();

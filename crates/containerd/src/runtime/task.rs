@@ -15,6 +15,7 @@ use gantry_domain::{
     ContainerId, Error, ErrorKind, ExecId, Result,
     container::Exit,
     ports::{TaskInfo, TaskPid, TaskSetup, TaskStatus},
+    selinux,
 };
 use jiff::Timestamp;
 use prost::Message;
@@ -35,7 +36,7 @@ impl ContainerdRuntime {
         let options = RuncOptions { io_uid, io_gid, ..self.config().options(&setup.runtime, &self.folders)? };
         let request = CreateTaskRequest {
             container_id: setup.id.to_string(),
-            rootfs: self.mounts(&setup.id).await?,
+            rootfs: labelled(self.mounts(&setup.id).await?, &setup.mount_label),
             stdin: setup.stdin.clone(),
             stdout: setup.stdout.clone(),
             stderr: setup.stderr.clone(),
@@ -213,6 +214,14 @@ pub async fn close_stdin(client: &Client, id: &ContainerId, exec: Option<&ExecId
         async { client.tasks().close_io(request).await }
     })
     .await
+}
+
+/// Every file of the root file system bears the label, whatever it has on disk.
+fn labelled(mut mounts: Vec<containerd_client::types::Mount>, label: &str) -> Vec<containerd_client::types::Mount> {
+    for mount in mounts.iter_mut().filter(|mount| !label.is_empty() && mount.r#type == "overlay") {
+        mount.options.push(selinux::mount_option(label));
+    }
+    mounts
 }
 
 /// What containerd knows of a process; `None` when there is none.

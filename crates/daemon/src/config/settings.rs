@@ -69,6 +69,7 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
         exec_root: absolute(values, "exec-root", &defaults.exec_root)?,
         // Looked up when the engine starts.
         user_namespace: None,
+        selinux: None,
         max_concurrent_downloads: count(values, "max-concurrent-downloads", "max concurrent downloads")?,
         max_concurrent_uploads: count(values, "max-concurrent-uploads", "max concurrent uploads")?,
         max_download_attempts: count(values, "max-download-attempts", "max download attempts")?,

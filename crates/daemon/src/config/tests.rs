@@ -23,7 +23,6 @@ fn nothing_given_is_the_engines_defaults() {
 fn what_protects_and_is_not_there_keeps_gantryd_from_starting() {
     for (key, value) in [
         ("authorization-plugins", json!(["opa"])),
-        ("selinux-enabled", json!(true)),
         ("log-driver", json!("syslog")),
         ("ip6tables", json!(false)),
         ("storage-opts", json!(["size=10G"])),
@@ -40,7 +39,6 @@ fn what_protects_and_is_not_there_keeps_gantryd_from_starting() {
 #[test]
 fn the_value_that_asks_for_nothing_is_accepted() {
     for (key, value) in [
-        ("selinux-enabled", json!(false)),
         ("log-driver", json!("local")),
         ("storage-driver", json!("overlay2")),
         ("ip6tables", json!(true)),

@@ -359,13 +359,7 @@ pub static ROWS: &[Row] = &[
         Works,
         "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile",
     ),
-    row(
-        "selinux-enabled",
-        Bool(false),
-        Restart,
-        refused(is_set, "processes and files of containers would not be labelled"),
-        "Enable selinux support",
-    ),
+    row("selinux-enabled", Bool(false), Restart, Works, "Enable selinux support"),
     row("shutdown-timeout", Int(15), Live, Works, "Set the default shutdown timeout"),
     short(
         's',

@@ -40,6 +40,17 @@ fn a_user_is_named_by_name_or_number_with_or_without_a_group() {
 }
 
 #[test]
+fn a_kernel_without_user_namespaces_is_told_at_the_start() {
+    let proc = tempfile::tempdir().unwrap();
+    assert!(check_kernel(proc.path()).is_err());
+    std::fs::create_dir_all(proc.path().join("sys/user")).unwrap();
+    for (limit, fine) in [("0\n", false), ("96364\n", true)] {
+        std::fs::write(proc.path().join("sys/user/max_user_namespaces"), limit).unwrap();
+        assert_eq!(check_kernel(proc.path()).is_ok(), fine, "{limit}");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_said_in_dockerds_words() {
     let etc = Etc::new();
     for (spec, text) in [

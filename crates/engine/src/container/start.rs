@@ -157,6 +157,7 @@ impl Owner {
         let (commit, sandbox, told, mounts, paths) = tokio::join!(commit, make_sandbox, tell_spec, mounts, open_stdio);
         commit.and(sandbox).and(told).and(mounts)?;
         let paths = paths?;
+        super::selinux::relabel(parts, &self.record).await?;
         self.spec = Some(spec);
         Ok(paths)
     }
@@ -169,6 +170,7 @@ impl Owner {
             stdout: paths.stdout,
             stderr: paths.stderr,
             runtime: self.record.host_config.runtime.clone(),
+            mount_label: self.record.mount_label.clone(),
             stdio_owner: self.remapping().map_or((0, 0), |maps| maps.root()),
             console_size: console_size(self.record.host_config.console_size),
         };

@@ -55,6 +55,14 @@ impl Lab {
         Self::with(fakes, Settings { user_namespace, ..Settings::default() }).await
     }
 
+    /// One on a host with SELinux.
+    pub async fn labelled_on(fakes: Fakes) -> Self {
+        let contexts =
+            "process = \"system_u:system_r:container_t:s0\"\nfile = \"system_u:object_r:container_file_t:s0\"";
+        let selinux = Some(gantry_domain::selinux::Policy::parse(contexts).unwrap());
+        Self::with(fakes, Settings { selinux, ..Settings::default() }).await
+    }
+
     async fn with(fakes: Fakes, settings: Settings) -> Self {
         let (engine, recovery) = Engine::open(start(&fakes, settings)).await.unwrap();
         engine.recover(recovery).await.unwrap();
