@@ -50,7 +50,6 @@ def test_bad_flags_are_told_in_dockerds_words(tmp_path, flags, words):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("userns-remap", "default"),
         ("authorization-plugins", ["opa"]),
         ("selinux-enabled", True),
         ("log-driver", "splunk"),
@@ -138,7 +137,7 @@ def test_sighup_swaps_what_can_change_and_says_what_cannot(fresh):
     assert event["Actor"]["ID"] == info["ID"]
 
 
-@pytest.mark.parametrize("config", [{"labels": ["a=b"], "nope": 1}, {"labels": ["a=b"], "userns-remap": "default"}])
+@pytest.mark.parametrize("config", [{"labels": ["a=b"], "nope": 1}, {"labels": ["a=b"], "authorization-plugins": ["opa"]}])
 def test_a_reload_with_an_error_changes_nothing(fresh, config):
     engine = fresh(busybox=False)
     said = reload(engine, **config)

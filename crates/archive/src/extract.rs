@@ -5,13 +5,14 @@
 //! `RESOLVE_IN_ROOT`, and the last component is never followed (T05, T06).
 
 mod attributes;
+pub mod foreign;
 mod tree;
 mod whiteout;
 
 use std::{collections::BTreeSet, os::fd::OwnedFd};
 
 use bytes::Bytes;
-use gantry_domain::{Digest, Error, Result};
+use gantry_domain::{Digest, Error, Result, id_maps::IdMaps};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
@@ -47,18 +48,19 @@ pub struct Extracted {
     pub lower_links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Extracts into `root`, an empty folder. Call it on a thread of its own: it changes the thread's umask.
-pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits) -> Result<Extracted> {
+/// Extracts into `root`, an empty folder, with the owners that `maps` keep on the host. Call it on a thread of its own:
+/// it changes the thread's umask.
+pub fn extract(source: impl Chunks, root: OwnedFd, limits: Limits, maps: &IdMaps) -> Result<Extracted> {
     own_umask()?;
     let (stream, compression) = Decompressed::layer(source)?;
     if compression == Compression::None {
-        return lay_out(Weighed::new(stream, limits), root, limits);
+        return lay_out(Weighed::new(stream, limits), root, limits, maps);
     }
     // A thread that inflates and hashes, beside this one that writes.
     let (sender, plain) = chunks::pipe_of(DEPTH);
     std::thread::scope(|scope| {
         let inflating = scope.spawn(move || inflate(Weighed::new(stream, limits), sender));
-        let extracted = lay_out(plain, root, limits);
+        let extracted = lay_out(plain, root, limits, maps);
         let digest = inflating.join().map_err(|_| Error::system("a thread that inflates a layer panicked"))?;
         Ok(Extracted { diff_id: digest, ..extracted? })
     })
@@ -88,9 +90,9 @@ fn inflate(mut stream: impl Chunks, into: PipeSender) -> Option<Digest> {
 }
 
 /// `source` is what the archive unpacks to.
-fn lay_out(source: impl Chunks, root: OwnedFd, limits: Limits) -> Result<Extracted> {
+fn lay_out(source: impl Chunks, root: OwnedFd, limits: Limits, maps: &IdMaps) -> Result<Extracted> {
     let mut reader = TarReader::new(Counted { source, meter: Meter::new(limits), bytes: 0 });
-    let mut layer = Layer::new(root);
+    let mut layer = Layer::new(root, maps)?;
     while let Some(member) = reader.next_member()? {
         let meter = &mut reader.source_mut().meter;
         meter.entry()?;
@@ -139,8 +141,9 @@ impl<C: Chunks> Chunks for Counted<C> {
     }
 }
 
-struct Layer {
+struct Layer<'a> {
     tree: Tree,
+    maps: &'a IdMaps,
     /// Folders whose owner, mode and times are set at the end: until then they are ours alone, and what is made in
     /// them does not inherit from them.
     folders: Vec<(Vec<u8>, Attributes)>,
@@ -148,9 +151,11 @@ struct Layer {
     lower_links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Layer {
-    fn new(root: OwnedFd) -> Self {
-        Self { tree: Tree::new(root), folders: Vec::new(), root_opaque: false, lower_links: Vec::new() }
+impl<'a> Layer<'a> {
+    fn new(root: OwnedFd, maps: &'a IdMaps) -> Result<Self> {
+        let tree = Tree::new(root).owned_by(maps.root());
+        tree.own_root()?;
+        Ok(Self { tree, maps, folders: Vec::new(), root_opaque: false, lower_links: Vec::new() })
     }
 
     fn apply<C: Chunks>(&mut self, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
@@ -204,7 +209,7 @@ impl Layer {
     }
 
     fn keep(&mut self, folder: Vec<u8>, member: &Member) -> Result<()> {
-        let attributes = Attributes::of(member);
+        let attributes = Attributes::of(member, self.maps)?;
         self.tree.kept.entry(folder.len() + attributes.weight())?;
         self.folders.push((folder, attributes));
         Ok(())
@@ -213,7 +218,7 @@ impl Layer {
     fn file<C: Chunks>(&mut self, place: Place, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
         let fd = new_file(&mut self.tree, &place, member)?;
         write_content(&fd, member, reader)?;
-        Attributes::of(member).set_on_new_file(&fd)
+        Attributes::of(member, self.maps)?.set_on_new_file(&fd)
     }
 
     fn hard_link(&mut self, place: Place, member: &Member) -> Result<()> {
@@ -236,12 +241,12 @@ impl Layer {
             return Err(Error::invalid("symlink without a target"));
         }
         self.tree.make(&place, |folder, name| rustix::fs::symlinkat(&member.link[..], folder, name))?;
-        Attributes::of(member).set_on_name(&place.folder, &place.name)
+        Attributes::of(member, self.maps)?.set_on_name(&place.folder, &place.name)
     }
 
     fn node(&mut self, place: Place, member: &Member, kind: FileType) -> Result<()> {
         new_node(&mut self.tree, &place, member, kind)?;
-        Attributes::of(member).set_on_name(&place.folder, &place.name)
+        Attributes::of(member, self.maps)?.set_on_name(&place.folder, &place.name)
     }
 
     /// Later members first: a folder within another must still change the other's times.

@@ -1,9 +1,9 @@
 //! An archive becomes files in a folder of a root file system that is in use (`docker cp`): what is there is merged
 //! with or replaced, as dockerd's untar does it, and nothing outside the root is ever touched (T01, T05, T06).
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc};
 
-use gantry_domain::{Error, Result};
+use gantry_domain::{Error, Result, id_maps::IdMaps};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use crate::{
@@ -15,12 +15,14 @@ use crate::{
     weighed::Weighed,
 };
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MergeOptions {
     /// A folder is not replaced by a file, nor a file by a folder.
     pub no_overwrite: bool,
     /// Owner of everything instead of what the archive says.
     pub owner: Option<(u32, u32)>,
+    /// Which owners these and the archive's are on the host.
+    pub maps: Arc<IdMaps>,
 }
 
 /// Lays an archive out in `base`, a folder of `root`. Call it on a thread of its own: it changes the thread's umask.
@@ -29,7 +31,12 @@ pub fn merge(source: impl Chunks, root: OwnedFd, base: &[u8], options: MergeOpti
     extract::own_umask()?;
     let (stream, _) = Decompressed::new(source)?;
     let mut reader = TarReader::new(Weighed::new(stream, limits));
-    let mut merge = Merge { tree: Tree::merged(root), base: clean(base)?, options, folders: Vec::new() };
+    let mut merge = Merge {
+        tree: Tree::merged(root).owned_by(options.maps.root()),
+        base: clean(base)?,
+        options,
+        folders: Vec::new(),
+    };
     while let Some(member) = reader.next_member()? {
         reader.source_mut().meter().entry()?;
         merge.apply(&member, &mut reader)?;
@@ -88,6 +95,10 @@ impl Merge {
         }
     }
 
+    fn attributes(&self, member: &Member) -> Result<Attributes> {
+        Attributes::copied(member, self.options.owner, &self.options.maps)
+    }
+
     fn inside(&self, name: &[u8]) -> Vec<u8> {
         if self.base.is_empty() { name.to_vec() } else { [&self.base[..], b"/", name].concat() }
     }
@@ -113,10 +124,11 @@ impl Merge {
     }
 
     fn directory(&mut self, place: Place, member: &Member) -> Result<()> {
+        let attributes = self.attributes(member)?;
         self.tree.make_folder(&place)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty()).map_err(errno)?;
-        Attributes::copied(member, self.options.owner).set_on_folder(&fd)?;
+        attributes.set_on_folder(&fd)?;
         self.tree.kept.entry(place.path.len())?;
         self.folders.push((place.path, member.mtime));
         Ok(())
@@ -124,8 +136,8 @@ impl Merge {
 
     /// Half a file is taken away again.
     fn file<C: Chunks>(&mut self, place: &Place, member: &Member, reader: &mut TarReader<C>) -> Result<()> {
+        let attributes = self.attributes(member)?;
         let fd = extract::new_file(&mut self.tree, place, member)?;
-        let attributes = Attributes::copied(member, self.options.owner);
         let written = extract::write_content(&fd, member, reader).and_then(|()| attributes.set_on_new_file(&fd));
         if written.is_err() {
             // Whoever took the name meanwhile keeps it no more than any file that a copy replaces.
@@ -138,13 +150,15 @@ impl Merge {
         if member.link.is_empty() {
             return Err(Error::invalid("symlink without a target"));
         }
+        let attributes = self.attributes(member)?;
         self.tree.make(place, |folder, name| rustix::fs::symlinkat(&member.link[..], folder, name))?;
-        Attributes::copied(member, self.options.owner).set_on_name(&place.folder, &place.name)
+        attributes.set_on_name(&place.folder, &place.name)
     }
 
     fn node(&mut self, place: &Place, member: &Member, kind: FileType) -> Result<()> {
+        let attributes = self.attributes(member)?;
         extract::new_node(&mut self.tree, place, member, kind)?;
-        Attributes::copied(member, self.options.owner).set_on_name(&place.folder, &place.name)
+        attributes.set_on_name(&place.folder, &place.name)
     }
 
     /// Later members first: a folder within another must still change the other's time.

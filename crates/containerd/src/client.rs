@@ -8,7 +8,10 @@ mod status;
 
 pub use status::{error, is_broken, retry};
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use containerd_client::services::v1::{
     containers_client::ContainersClient, content_client::ContentClient, diff_client::DiffClient,
@@ -24,7 +27,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Our namespace in containerd; never Docker's `moby`.
+/// Our namespace in containerd; never Docker's `moby`. A remapped engine has one of its own.
 pub const NAMESPACE: &str = "gantry";
 /// containerd sends and takes messages up to this size, in bytes; tonic's own limit is lower.
 pub const MAX_MESSAGE: usize = 16 << 20;
@@ -45,6 +48,7 @@ pub struct Client {
 /// Puts namespace and lease into the metadata of each call.
 #[derive(Clone, Debug)]
 pub struct Scope {
+    namespace: Arc<MetadataValue<Ascii>>,
     lease: Option<MetadataValue<Ascii>>,
 }
 
@@ -67,14 +71,24 @@ impl Client {
             control: connect::channel(&socket),
             bulk: connect::channel(&socket),
             socket,
-            scope: Scope { lease: None },
+            scope: Scope { namespace: Arc::new(MetadataValue::from_static(NAMESPACE)), lease: None },
         }
     }
 
     /// The same connections; what is made through it is kept by the lease.
     pub fn with_lease(&self, lease: &str) -> Result<Self> {
         let lease = lease.parse().map_err(|_| Error::invalid(format!("invalid lease name: {lease}")))?;
-        Ok(Self { scope: Scope { lease: Some(lease) }, ..self.clone() })
+        Ok(Self { scope: Scope { lease: Some(lease), ..self.scope.clone() }, ..self.clone() })
+    }
+
+    /// The same connections, in another namespace.
+    #[must_use]
+    pub fn in_namespace(self, namespace: MetadataValue<Ascii>) -> Self {
+        Self { scope: Scope { namespace: Arc::new(namespace), ..self.scope }, ..self }
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.scope.namespace.to_str().unwrap_or(NAMESPACE)
     }
 
     pub fn socket(&self) -> &Path {
@@ -99,7 +113,7 @@ impl Client {
 impl Interceptor for Scope {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata_mut();
-        metadata.insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
+        metadata.insert("containerd-namespace", self.namespace.as_ref().clone());
         if let Some(lease) = &self.lease {
             metadata.insert("containerd-lease", lease.clone());
         }

@@ -35,6 +35,7 @@ use containerd_client::{
 };
 use gantry_domain::{
     Digest, Error, GoTime, Result,
+    id_maps::IdMaps,
     image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     platform::Platform,
     ports::{
@@ -92,6 +93,12 @@ impl ContainerdImages {
     #[must_use]
     pub fn with_registries(self, registries: Arc<Registries>) -> Self {
         Self { registries, ..self }
+    }
+
+    /// Files of layers belong to these users of the host.
+    #[must_use]
+    pub fn with_id_maps(self, maps: Arc<IdMaps>) -> Self {
+        Self { snapshots: self.snapshots.with_id_maps(maps), ..self }
     }
 
     /// Waits for what is under way; for an orderly end of the process.

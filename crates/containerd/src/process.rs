@@ -26,8 +26,9 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
+use tonic::metadata::{Ascii, MetadataValue};
 
-use crate::client::Client;
+use crate::client::{Client, NAMESPACE};
 
 /// How long a containerd may take from its start to its first answer.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +41,7 @@ pub struct Containerd {
     socket: PathBuf,
     state: PathBuf,
     root: PathBuf,
+    namespace: MetadataValue<Ascii>,
     /// Present for one that is ours to restart; aborted on drop.
     watch: Option<JoinHandle<()>>,
 }
@@ -50,7 +52,13 @@ impl Containerd {
         let socket = socket.into();
         answers(&socket, ANSWER_PATIENCE).await?;
         // What a distribution's containerd uses; where it does not, only `abandon_task` finds less to clean.
-        Ok(Self { socket, state: "/run/containerd".into(), root: "/var/lib/containerd".into(), watch: None })
+        Ok(Self {
+            socket,
+            state: "/run/containerd".into(),
+            root: "/var/lib/containerd".into(),
+            namespace: MetadataValue::from_static(NAMESPACE),
+            watch: None,
+        })
     }
 
     /// Adopts the containerd that an earlier gantryd started in this layout, or starts one, and keeps it running.
@@ -58,7 +66,7 @@ impl Containerd {
         let running = supervise::ensure(&layout).await?;
         let (socket, state, root) = (layout.socket(), layout.state(), layout.root());
         let watch = tokio::spawn(supervise::keep(layout, running));
-        Ok(Self { socket, state, root, watch: Some(watch) })
+        Ok(Self { socket, state, root, namespace: MetadataValue::from_static(NAMESPACE), watch: Some(watch) })
     }
 
     pub fn socket(&self) -> &Path {
@@ -76,8 +84,14 @@ impl Containerd {
     pub fn is_own(&self) -> bool {
         self.watch.is_some()
     }
+    /// Everything that its clients see and make is in this namespace.
+    pub fn in_namespace(mut self, namespace: &str) -> Result<Self> {
+        let wrong = || Error::invalid(format!("invalid namespace of containerd: {namespace}"));
+        self.namespace = namespace.parse().map_err(|_| wrong())?;
+        Ok(self)
+    }
     pub fn client(&self) -> Client {
-        Client::new(&self.socket)
+        Client::new(&self.socket).in_namespace(self.namespace.clone())
     }
 }
 

@@ -17,7 +17,7 @@ use gantry_containerd::{
 };
 use gantry_domain::container::validate::ApiVersion;
 use gantry_engine::{Engine, Ports, Start, network::predefined::DefaultBridge};
-use gantry_host::{ContainerFolders, ExecNotes, Host, LocalVolumes, RootFileSystems};
+use gantry_host::{ContainerFolders, ContainersRoot, ExecNotes, Host, LocalVolumes, RootFileSystems};
 use gantry_network::{KernelNetwork, NetworkSettings};
 use gantry_registry::{Proxies, Registries, RegistryConfig};
 use gantry_store::RecordStore;
@@ -25,7 +25,10 @@ use tokio::task::JoinHandle;
 
 pub use sockets::{KeptSockets, left_with_netd};
 
-use crate::config::{Config, shown};
+use crate::{
+    config::{Config, shown},
+    remap,
+};
 
 /// The engine and what belongs to it.
 pub struct Assembled {
@@ -64,18 +67,22 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     let runtime = Arc::new(ContainerdRuntime::new(&containerd, id.clone(), &exec_root, runtime_config));
     settings.warnings.extend(versions::check(runtime.as_ref(), config.strict_runtime).await?);
     let registries = Arc::new(Registries::new(registry_config(config)));
+    let maps = Arc::new(settings.id_maps());
+    let root = ContainersRoot::from(maps.root());
     let ports = Ports {
         runtime: runtime.clone(),
         stdio: Arc::new(StdioCompanions::new(exec_root.clone(), layout::companion("gantry-stdio")?)),
         store: Arc::new(store),
-        images: Arc::new(ContainerdImages::new(containerd.client()).with_registries(registries.clone())),
+        images: Arc::new(
+            ContainerdImages::new(containerd.client()).with_registries(registries.clone()).with_id_maps(maps.clone()),
+        ),
         registry: registries.clone(),
         network: network.clone(),
-        files: Arc::new(ContainerFolders::new(&data_root, layout::companion("gantry-logship")?)),
+        files: Arc::new(ContainerFolders::new(&data_root, layout::companion("gantry-logship")?).owned_by(root)),
         execs: Arc::new(ExecNotes::new(&exec_root)),
-        volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root)),
-        rootfs: Arc::new(RootFileSystems::new()),
-        host: Arc::new(Host::new(&data_root)),
+        volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root).owned_by(root)),
+        rootfs: Arc::new(RootFileSystems::new(maps)),
+        host: Arc::new(Host::new(&data_root).owned_by(root)),
     };
     #[cfg(feature = "failpoints")]
     let ports = crate::failpoints::wrap(ports);
@@ -108,7 +115,11 @@ async fn containerd(config: &Config) -> Result<Containerd> {
             Containerd::own(layout).await
         }
     };
-    started.context("containerd")
+    let containerd = started.context("containerd")?;
+    match remap::containerd_namespace(&config.settings) {
+        Some(namespace) => Ok(containerd.in_namespace(&namespace)?),
+        None => Ok(containerd),
+    }
 }
 
 fn registry_config(config: &Config) -> RegistryConfig {

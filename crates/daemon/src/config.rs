@@ -37,6 +37,9 @@ pub struct Config {
     pub pidfile: PathBuf,
     /// Socket of a containerd that somebody else runs; without it gantryd runs one of its own.
     pub containerd: Option<PathBuf>,
+    /// Whose subordinate ids containers get; empty for none.
+    pub userns_remap: String,
+    pub selinux_enabled: bool,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     /// Refuse a containerd or runc with a known hole.
@@ -130,6 +133,8 @@ fn build(given: BTreeMap<&'static str, Value>, environment: &Environment) -> Res
         containerd: Some(values.text("containerd"))
             .filter(|path| !path.is_empty())
             .map(|path| path.strip_prefix("unix://").unwrap_or(&path).into()),
+        userns_remap: values.text("userns-remap"),
+        selinux_enabled: values.flag("selinux-enabled"),
         log_level: check::log_level(&values)?,
         log_format: check::log_format(&values)?,
         strict_runtime: values.flag("strict-runtime"),

@@ -318,6 +318,9 @@ impl Network for Points<dyn Network> {
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
         through!("network.create_sandbox", self.0.create_sandbox(setup))
     }
+    async fn wire_sandbox(&self, setup: &SandboxSetup, process: u32) -> Result<PathBuf> {
+        through!("network.wire_sandbox", self.0.wire_sandbox(setup, process))
+    }
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
         through!("network.delete_sandbox", self.0.delete_sandbox(id))
     }

@@ -57,6 +57,12 @@ pub async fn acquire(data_root: &Path, patience: Duration) -> Result<RootLock, S
     Ok(RootLock { _file: file })
 }
 
+/// Whether a gantryd has this root now.
+pub fn is_held(data_root: &Path) -> bool {
+    let Ok(file) = File::open(data_root.join("gantry.lock")) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     match file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text)) {

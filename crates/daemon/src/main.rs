@@ -1,6 +1,6 @@
 //! gantryd: a container engine that serves Docker's API on containerd.
 //!
-//! The way of a start: `cli` → `config` → `logging` → `lock` → `assemble` (the engine) → `listen` → `signals`.
+//! The way of a start: `cli` → `config` → `logging` → `remap` → `lock` → `assemble` (the engine) → `listen` → `signals`.
 
 mod assemble;
 mod cli;
@@ -13,7 +13,9 @@ mod listen;
 mod lock;
 mod logging;
 mod options;
+mod remap;
 mod run;
+mod selinux;
 mod service;
 
 use std::process::ExitCode;

@@ -22,7 +22,7 @@ use crate::{
     listen::{Door, Group, Inherited, Serve, Socket, Stream},
     lock::{self, PidFile},
     logging::{self, Log},
-    service,
+    remap, selinux, service,
 };
 
 /// How long writing out what is lazily kept may take at the end; what is not written is rebuilt.
@@ -110,6 +110,8 @@ impl Daemon {
         for note in config.notes.iter().chain(&config.settings.warnings) {
             tracing::warn!("{note}");
         }
+        let base = (PathBuf::from(&config.settings.data_root), PathBuf::from(&config.settings.exec_root));
+        let config = selinux::applied(config).and_then(remap::applied).map_err(|text| anyhow!(text))?;
         let data_root = PathBuf::from(&config.settings.data_root);
         let exec_root = PathBuf::from(&config.settings.exec_root);
         let _lock = lock::acquire(&data_root, lock::PATIENCE).await.map_err(|text| anyhow!(text))?;
@@ -117,6 +119,7 @@ impl Daemon {
         let _pid = PidFile::write(&config.pidfile).map_err(|text| anyhow!(text))?;
 
         let door = door(&config)?;
+        remap::release_sockets((&base.0, &base.1), &exec_root, &config.hosts);
         let ours = assemble::left_with_netd(&exec_root);
         let others = config.hosts.iter().filter(|address| !ours(address));
         listen::check_free(others).await.map_err(|text| anyhow!(text))?;
@@ -176,7 +179,8 @@ impl Daemon {
     fn reload(&mut self) {
         service::reloading();
         match config::reload(&self.config, &self.line, &self.environment) {
-            Ok(reloaded) => {
+            Ok(mut reloaded) => {
+                remap::keep(&self.config.settings, &mut reloaded.config.settings);
                 self.log.set_level(reloaded.config.log_level);
                 self.parts.reload(&reloaded.config);
                 tracing::info!(

@@ -6,7 +6,13 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::host_config::{LogConfig, Ulimit};
+use crate::{
+    container::{
+        HostConfig,
+        host_config::{LogConfig, Ulimit},
+    },
+    id_maps::{IdMaps, UserNamespace},
+};
 
 /// The snapshotter that holds root file systems, and what clients are told as the storage driver.
 pub const SNAPSHOTTER: &str = "overlayfs";
@@ -63,14 +69,32 @@ pub struct Settings {
     pub https_proxy: String,
     pub no_proxy: String,
     pub live_restore: bool,
+    /// The remapped engine's own folders where there is a user namespace.
     pub data_root: String,
     pub exec_root: String,
+    /// Containers get a user namespace with these ids, unless they ask for the host's.
+    pub user_namespace: Option<UserNamespace>,
+    /// Containers are labelled.
+    pub selinux: Option<crate::selinux::Policy>,
     pub max_concurrent_downloads: u32,
     pub max_concurrent_uploads: u32,
     /// How often a transfer is begun again that does not get on.
     pub max_download_attempts: u32,
     /// Warnings of the configuration itself, shown in `/info`.
     pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// The maps of a container that gets a user namespace.
+    pub fn remapping(&self, host: &HostConfig) -> Option<&IdMaps> {
+        let remapped = self.user_namespace.as_ref().filter(|_| host.userns_mode != "host");
+        remapped.map(|namespace| &namespace.maps)
+    }
+
+    /// The maps of everything that lies under the data root; every id is itself where there are none.
+    pub fn id_maps(&self) -> IdMaps {
+        self.user_namespace.as_ref().map(|namespace| namespace.maps.clone()).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +148,8 @@ impl Default for Settings {
             live_restore: true,
             data_root: "/var/lib/gantry".into(),
             exec_root: "/run/gantry".into(),
+            user_namespace: None,
+            selinux: None,
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             max_download_attempts: 5,

@@ -29,6 +29,8 @@ pub(crate) struct Claims {
     endpoints: HashMap<NetworkId, BTreeMap<ContainerId, String>>,
     image_users: HashMap<Digest, HashSet<ContainerId>>,
     addresses: HashMap<NetworkId, Addresses>,
+    /// SELinux levels of containers; some share one on request.
+    levels: HashMap<ContainerId, String>,
 }
 
 impl Claims {
@@ -85,6 +87,17 @@ impl Claims {
         self.image_users.get(image).map(|users| users.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Takes the level of a label, where it has one.
+    pub fn use_level(&mut self, label: &str, id: &ContainerId) {
+        if let Some(level) = gantry_domain::selinux::level(label) {
+            self.levels.insert(id.clone(), level);
+        }
+    }
+
+    pub fn has_level(&self, level: &str) -> bool {
+        self.levels.values().any(|taken| taken == level)
+    }
+
     /// Gives back everything a container has claimed.
     pub fn release(&mut self, id: &ContainerId) {
         self.names.retain(|_, owner| owner != id);
@@ -96,6 +109,7 @@ impl Claims {
             users.remove(id);
             !users.is_empty()
         });
+        self.levels.remove(id);
         self.leave_networks(id);
     }
 }

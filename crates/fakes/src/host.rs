@@ -53,6 +53,12 @@ impl HostFacts for Fakes {
         Ok((!self.world().missing.contains(path)).then_some(PathKind::Directory))
     }
 
+    async fn relabel(&self, path: &str, label: &str) -> Result<()> {
+        self.calls.pass("host.relabel")?;
+        self.world().relabelled.insert(path.to_owned(), label.to_owned());
+        Ok(())
+    }
+
     async fn make_bind_source(&self, path: &str) -> Result<()> {
         self.calls.pass("host.make_bind_source")?;
         self.world().missing.remove(path);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use gantry_domain::{
     ContainerId, Error, NetworkId, Result,
     network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
-    ports::{InterfaceStatistics, Network, SandboxSetup},
+    ports::{InterfaceStatistics, Network, SandboxSetup, TaskStatus},
 };
 
 use crate::Fakes;
@@ -65,6 +65,17 @@ impl Network for Fakes {
 
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
         self.calls.pass_in_time("network.create_sandbox").await?;
+        let (id, made) = (setup.id.clone(), interfaces(setup));
+        self.on_a_thread(move |world| world.sandboxes.insert(id, made)).await;
+        Ok(PathBuf::from("/run/fake/netns").join(setup.id.as_str()))
+    }
+
+    async fn wire_sandbox(&self, setup: &SandboxSetup, process: u32) -> Result<PathBuf> {
+        self.calls.pass_in_time("network.wire_sandbox").await?;
+        let process_of = self.world().processes.get(&(setup.id.clone(), None)).map(|task| (task.pid, task.status));
+        if process_of != Some((process, TaskStatus::Created)) {
+            return Err(Error::system("no such process"));
+        }
         let (id, made) = (setup.id.clone(), interfaces(setup));
         self.on_a_thread(move |world| world.sandboxes.insert(id, made)).await;
         Ok(PathBuf::from("/run/fake/netns").join(setup.id.as_str()))

@@ -51,6 +51,8 @@ pub struct World {
     pub resolvers: BTreeMap<ContainerId, gantry_domain::network::names::ResolverSetup>,
     pub ports: BTreeMap<ContainerId, Vec<PublishedPort>>,
     pub networks: BTreeSet<NetworkId>,
+    /// Paths of the host with the labels that they were given.
+    pub relabelled: BTreeMap<String, String>,
     pub folders: BTreeMap<ContainerId, BTreeMap<String, Bytes>>,
     pub exec_notes: BTreeMap<ExecId, ExecRecord>,
     pub volumes: BTreeMap<String, VolumeRecord>,

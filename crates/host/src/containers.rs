@@ -15,7 +15,7 @@ use gantry_domain::{
     ports::{BoxStream, ContainerFiles, LogEnd, ResolvConf},
 };
 
-use crate::{blocking::blocking, log_reading, shipping::Shipping};
+use crate::{blocking::blocking, containers_root::ContainersRoot, log_reading, shipping::Shipping};
 
 /// Where systemd-resolved keeps the servers behind its stub.
 const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
@@ -28,6 +28,7 @@ pub struct ContainerFolders {
     resolv_conf: PathBuf,
     upstream: PathBuf,
     shipping: Shipping,
+    owner: ContainersRoot,
 }
 
 impl ContainerFolders {
@@ -38,18 +39,28 @@ impl ContainerFolders {
             resolv_conf: "/etc/resolv.conf".into(),
             upstream: UPSTREAM.into(),
             shipping: Shipping::new(data_root.join("logship"), logship),
+            owner: ContainersRoot::default(),
         }
     }
 
-    fn write_files(root: &Path, folder: &Path, files: &[(String, Bytes)]) -> io::Result<()> {
+    /// The files that containers see belong to their root.
+    #[must_use]
+    pub fn owned_by(self, owner: ContainersRoot) -> Self {
+        Self { owner, ..self }
+    }
+
+    fn write_files(root: &Path, folder: &Path, files: &[(String, Bytes)], owner: ContainersRoot) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o710).create(root)?;
         builder.mode(0o700).create(folder)?;
+        owner.admit(root)?;
+        owner.admit(folder)?;
         for (name, content) in files {
             if name.contains('/') || name == "." || name == ".." {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file name without folders is expected"));
             }
             write_in_place(&folder.join(name), content)?;
+            owner.own(&folder.join(name))?;
         }
         Ok(())
     }
@@ -73,9 +84,10 @@ impl ContainerFiles for ContainerFolders {
     }
 
     async fn write(&self, id: &ContainerId, files: Vec<(String, Bytes)>) -> Result<()> {
-        let (root, folder) = (self.root.clone(), self.path(id));
+        let (root, folder, owner) = (self.root.clone(), self.path(id), self.owner);
         blocking(move || {
-            Self::write_files(&root, &folder, &files).map_err(|error| said("cannot write files to", &folder, error))
+            Self::write_files(&root, &folder, &files, owner)
+                .map_err(|error| said("cannot write files to", &folder, error))
         })
         .await
     }

@@ -17,15 +17,24 @@ use gantry_domain::{
     ports::{CdiSpecs, DeviceNode, Facts, HostFacts, PathKind},
 };
 
+use crate::containers_root::ContainersRoot;
+
 /// The host that this process runs on. The root is `/` but in tests, which read recorded trees.
 pub struct Host {
     root: PathBuf,
     data_root: PathBuf,
+    owner: ContainersRoot,
 }
 
 impl Host {
     pub fn new(data_root: &Path) -> Self {
-        Self { root: PathBuf::from("/"), data_root: data_root.to_owned() }
+        Self { root: PathBuf::from("/"), data_root: data_root.to_owned(), owner: ContainersRoot::default() }
+    }
+
+    /// Folders that are made for containers belong to their root.
+    #[must_use]
+    pub fn owned_by(self, owner: ContainersRoot) -> Self {
+        Self { owner, ..self }
     }
 }
 
@@ -69,10 +78,16 @@ impl HostFacts for Host {
     }
 
     async fn make_bind_source(&self, path: &str) -> Result<()> {
-        let made = tokio::fs::create_dir_all(path).await;
+        let (folder, owner) = (PathBuf::from(path), self.owner);
+        let made = blocking(move || owner.make_folders(&folder)).await?;
         made.map_err(|error| {
             Error::system(format!("error while creating mount source path '{path}': mkdir {path}: {error}"))
         })
+    }
+
+    async fn relabel(&self, path: &str, label: &str) -> Result<()> {
+        let (path, label) = (PathBuf::from(path), label.to_owned());
+        blocking(move || crate::relabel::relabel(&path, &label)).await?
     }
 
     async fn devices(&self, path: &str) -> Result<Vec<DeviceNode>> {

@@ -2,16 +2,19 @@
 
 mod blocking;
 mod containers;
+mod containers_root;
 mod exec_files;
 mod facts;
 mod log_reading;
 mod plugins;
 mod quota;
+mod relabel;
 mod rootfs;
 mod shipping;
 mod volumes;
 
 pub use containers::ContainerFolders;
+pub use containers_root::ContainersRoot;
 pub use exec_files::ExecNotes;
 pub use facts::Host;
 pub use rootfs::RootFileSystems;

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use gantry_domain::{
     Error, ErrorKind, Result,
     container::copy::PathChange,
+    id_maps::IdMaps,
     ports::{ByteStream, Keep, OpenRoot, RootBind, RootFs, RootMount, RootRef, RootView},
 };
 use rustix::{
@@ -34,12 +35,15 @@ use rustix::{
 use crate::{blocking::blocking, volumes::filling::Filling};
 use mounted::Access;
 
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RootFileSystems;
+#[derive(Debug, Clone, Default)]
+pub struct RootFileSystems {
+    /// Owners of the files: the container's in archives and requests, the host's on disk.
+    maps: Arc<IdMaps>,
+}
 
 impl RootFileSystems {
-    pub fn new() -> Self {
-        Self
+    pub fn new(maps: Arc<IdMaps>) -> Self {
+        Self { maps }
     }
 }
 
@@ -121,7 +125,7 @@ fn make_dir(root: &OwnedFd, path: &str, uid: u32, gid: u32) -> Result<()> {
 }
 
 /// Makes what is not there yet of the places for `binds`, as the runtime would: folders for folders, files for others.
-fn make_places(mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
+fn make_places(mounts: &[RootMount], binds: &[RootBind], owner: (u32, u32)) -> Result<()> {
     let missing = mounted::with(mounts, Access::Read, |root| {
         let absent = |bind: &&RootBind| {
             matches!(resolve(root, Path::new(&bind.destination), OFlags::PATH), Err(Errno::NOENT | Errno::NOTDIR))
@@ -132,7 +136,7 @@ fn make_places(mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
         return Ok(());
     }
     mounted::with(mounts, Access::Write, |root| {
-        missing.iter().try_for_each(|bind| match make_place(root, bind) {
+        missing.iter().try_for_each(|bind| match make_place(root, bind, owner) {
             // A link or a file of the image is in the way: what is to be mounted there is not seen by a copy.
             Err(error) if error.kind() == ErrorKind::InvalidParameter => Ok(()),
             other => other,
@@ -140,17 +144,18 @@ fn make_places(mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
     })
 }
 
-fn make_place(root: &OwnedFd, bind: &RootBind) -> Result<()> {
+fn make_place(root: &OwnedFd, bind: &RootBind, (uid, gid): (u32, u32)) -> Result<()> {
     if bind.source.is_dir() {
-        return make_dir(root, &bind.destination, 0, 0);
+        return make_dir(root, &bind.destination, uid, gid);
     }
     let path = Path::new(&bind.destination);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    make_dir(root, &parent.to_string_lossy(), 0, 0)?;
+    make_dir(root, &parent.to_string_lossy(), uid, gid)?;
     let failed = |error: Errno| Error::system(format!("{}: {error}", bind.destination)).with_source(error);
     let parent = resolve(root, parent, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(&parent, name, flags, Mode::from_raw_mode(0o755)).map(drop).map_err(failed)
+    let made = openat(&parent, name, flags, Mode::from_raw_mode(0o755)).map_err(failed)?;
+    rustix::fs::fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed)
 }
 
 /// The names of a path after `.` and `..` are worked out lexically, as Docker cleans a working directory.
@@ -210,16 +215,19 @@ impl RootFs for RootFileSystems {
 
     async fn make_dir(&self, root: &RootRef, path: &str, uid: u32, gid: u32) -> Result<()> {
         let (root, path) = (root.clone(), path.to_owned());
+        let (uid, gid) = self.maps.to_host(uid, gid)?;
         blocking(move || with_root(&root, Access::Write, |fd| make_dir(fd, &path, uid, gid))).await
     }
 
     async fn open(&self, view: RootView, keep: Keep) -> Result<Arc<dyn OpenRoot>> {
-        blocking(move || Ok(Arc::new(opened::open(&view, keep)?) as Arc<dyn OpenRoot>)).await
+        let maps = self.maps.clone();
+        blocking(move || Ok(Arc::new(opened::open(&view, keep, maps)?) as Arc<dyn OpenRoot>)).await
     }
 
     async fn make_places(&self, mounts: &[RootMount], binds: &[RootBind]) -> Result<()> {
         let (mounts, binds) = (mounts.to_vec(), binds.to_vec());
-        blocking(move || make_places(&mounts, &binds)).await
+        let owner = self.maps.root();
+        blocking(move || make_places(&mounts, &binds, owner)).await
     }
 
     async fn changes(&self, mounts: &[RootMount]) -> Result<Vec<PathChange>> {
@@ -228,7 +236,7 @@ impl RootFs for RootFileSystems {
     }
 
     async fn layer(&self, mounts: &[RootMount]) -> Result<Option<ByteStream>> {
-        diff::layer(mounts.to_vec()).await
+        diff::layer(mounts.to_vec(), self.maps.clone()).await
     }
 }
 

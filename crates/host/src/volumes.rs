@@ -21,7 +21,7 @@ use gantry_domain::{
     volume::VolumeRecord,
 };
 
-use crate::{blocking::blocking, plugins::Plugins, quota};
+use crate::{blocking::blocking, containers_root::ContainersRoot, plugins::Plugins, quota};
 
 /// Our own driver; every other one is a plugin.
 const LOCAL: &str = "local";
@@ -35,12 +35,20 @@ pub struct LocalVolumes {
     /// Where parts of volumes are bound.
     parts: PathBuf,
     plugins: Plugins,
+    owner: ContainersRoot,
 }
 
 impl LocalVolumes {
     pub fn new(data_root: &Path, exec_root: &Path) -> Self {
         let plugins = Plugins::default();
-        Self { root: data_root.join("volumes"), parts: exec_root.join("parts"), plugins }
+        let owner = ContainersRoot::default();
+        Self { root: data_root.join("volumes"), parts: exec_root.join("parts"), plugins, owner }
+    }
+
+    /// New volumes belong to the containers' root.
+    #[must_use]
+    pub fn owned_by(self, owner: ContainersRoot) -> Self {
+        Self { owner, ..self }
     }
 
     /// The volume's own folder. Names are checked here once more: they become paths.
@@ -53,14 +61,14 @@ impl LocalVolumes {
     }
 }
 
-fn create(folder: &Path, volume: &VolumeRecord) -> io::Result<MadeVolume> {
+fn create(folder: &Path, volume: &VolumeRecord, owner: ContainersRoot) -> io::Result<MadeVolume> {
     let root = folder.parent().ok_or_else(|| io::Error::other("a volume lies below the data root"))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
     let fresh = match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         made => made.is_ok(),
     };
-    match fill(root, folder, volume, fresh) {
+    match fill(root, folder, volume, fresh, owner) {
         Ok(mountpoint) => Ok(MadeVolume { mountpoint, fresh }),
         Err(error) => {
             if fresh && let Err(undo) = fs::remove_dir_all(folder) {
@@ -72,10 +80,13 @@ fn create(folder: &Path, volume: &VolumeRecord) -> io::Result<MadeVolume> {
 }
 
 /// The data folder and the record's copy in a volume's folder.
-fn fill(root: &Path, folder: &Path, volume: &VolumeRecord, fresh: bool) -> io::Result<PathBuf> {
+fn fill(root: &Path, folder: &Path, volume: &VolumeRecord, fresh: bool, owner: ContainersRoot) -> io::Result<PathBuf> {
+    owner.admit(root)?;
+    owner.admit(folder)?;
     let data = folder.join(DATA);
     if let Ok(()) = fs::DirBuilder::new().mode(0o755).create(&data) {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
+        owner.own(&data)?;
     }
     if !data.is_dir() {
         return Err(io::Error::other(format!("{} is not a directory", data.display())));
@@ -158,9 +169,9 @@ impl Volumes for LocalVolumes {
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         let plugin = self.plugin(&volume.driver).await;
         let plugin = plugin.map_err(|error| error.context(format!("create {}", volume.name)))?;
-        let (folder, wanted) = (self.folder(&volume.name)?, volume.clone());
+        let (folder, wanted, owner) = (self.folder(&volume.name)?, volume.clone(), self.owner);
         let made = blocking(move || {
-            create(&folder, &wanted).map_err(|error| match error.kind() {
+            create(&folder, &wanted, owner).map_err(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Error::invalid("quota size requested but no quota support"),
                 _ => failed("create", &wanted.name, error),
             })

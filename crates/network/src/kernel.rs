@@ -30,7 +30,7 @@ use crate::{
     ports::{self, Reservations, Reserved},
     resolver, routes,
     rules::{self, Rules},
-    sandbox,
+    sandbox::{self, Origin},
     settings::NetworkSettings,
 };
 
@@ -66,6 +66,22 @@ impl KernelNetwork {
     pub async fn open(settings: NetworkSettings) -> Result<Self> {
         let inner = blocking(move || Inner::open(settings)).await?;
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn open_sandbox(&self, setup: &SandboxSetup, origin: Origin) -> Result<PathBuf> {
+        // One of an earlier run would be in a namespace that is no more.
+        self.inner.unresolve(&setup.id).await?;
+        let (inner, work) = (self.inner.clone(), setup.clone());
+        let make = move || sandbox::create(&work, origin, &inner.namespaces, &inner.settings);
+        let path = namespace::on_a_thread(make).await?;
+        if setup.ports.is_empty() {
+            self.inner.portless.lock().insert(setup.id.clone());
+        }
+        if let Err(error) = self.inner.lead(setup).await {
+            self.delete_sandbox(&setup.id).await?;
+            return Err(error);
+        }
+        Ok(path)
     }
 
     /// The name of the default bridge: `docker0`, or another where somebody else has a link of that name.
@@ -313,18 +329,11 @@ impl Network for KernelNetwork {
     }
 
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf> {
-        // One of an earlier run would be in a namespace that is no more.
-        self.inner.unresolve(&setup.id).await?;
-        let (inner, work) = (self.inner.clone(), setup.clone());
-        let path = namespace::on_a_thread(move || sandbox::create(&work, &inner.namespaces, &inner.settings)).await?;
-        if setup.ports.is_empty() {
-            self.inner.portless.lock().insert(setup.id.clone());
-        }
-        if let Err(error) = self.inner.lead(setup).await {
-            self.delete_sandbox(&setup.id).await?;
-            return Err(error);
-        }
-        Ok(path)
+        self.open_sandbox(setup, Origin::New).await
+    }
+
+    async fn wire_sandbox(&self, setup: &SandboxSetup, process: u32) -> Result<PathBuf> {
+        self.open_sandbox(setup, Origin::Process(process)).await
     }
 
     async fn resolve(&self, id: &ContainerId, setup: &ResolverSetup) -> Result<()> {

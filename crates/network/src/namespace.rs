@@ -5,7 +5,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
     thread,
@@ -80,6 +80,18 @@ pub fn enter_new() -> io::Result<OwnedFd> {
     // SAFETY: only the network namespace changes; descriptors and memory stay shared with the other threads.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
     current()
+}
+
+/// Moves the calling thread into the namespace of a process, which must not be the thread's own. Only for a throw-away
+/// thread.
+pub fn enter_of_process(process: u32) -> io::Result<OwnedFd> {
+    let namespace = File::open(format!("/proc/{process}/ns/net"))?;
+    let (theirs, ours) = (namespace.metadata()?, fs::metadata(OWN)?);
+    if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
+        return Err(io::Error::other(format!("process {process} has no network namespace of its own")));
+    }
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+    Ok(namespace.into())
 }
 
 /// The calling thread's namespace.

@@ -34,14 +34,28 @@ use crate::{
 /// Endpoints that one container can have.
 const ENDPOINTS_MAX: usize = 36;
 
-/// Makes it. Runs on a throw-away thread, which ends up inside.
-pub fn create(setup: &SandboxSetup, namespaces: &Namespaces, settings: &NetworkSettings) -> io::Result<PathBuf> {
+/// Where a container's namespace comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is made here.
+    New,
+    /// The runtime has made it, for this process, which waits.
+    Process(u32),
+}
+
+/// Makes it, or wires the one that is there. Runs on a throw-away thread, which ends up inside.
+pub fn create(
+    setup: &SandboxSetup,
+    origin: Origin,
+    namespaces: &Namespaces,
+    settings: &NetworkSettings,
+) -> io::Result<PathBuf> {
     let host = Route::open()?;
     // Of an earlier run: a namespace that was not taken away, or a link that the kernel has not come to yet.
     if namespaces.is_pinned(&setup.id) || host_links(&setup.id, &host).next().is_some() {
         remove(&setup.id, namespaces, &host)?;
     }
-    let made = wire(setup, namespaces, settings, &host);
+    let made = wire(setup, origin, namespaces, settings, &host);
     if let Err(cause) = &made
         && let Err(error) = remove(&setup.id, namespaces, &host)
     {
@@ -52,6 +66,7 @@ pub fn create(setup: &SandboxSetup, namespaces: &Namespaces, settings: &NetworkS
 
 fn wire(
     setup: &SandboxSetup,
+    origin: Origin,
     namespaces: &Namespaces,
     settings: &NetworkSettings,
     host: &Route,
@@ -59,7 +74,10 @@ fn wire(
     if setup.endpoints.len() > ENDPOINTS_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many networks"));
     }
-    let namespace = namespace::enter_new()?;
+    let namespace = match origin {
+        Origin::New => namespace::enter_new()?,
+        Origin::Process(process) => namespace::enter_of_process(process)?,
+    };
     // Interfaces to come are born with it; loopback keeps ::1.
     sysctl::set_where_present("net.ipv6.conf.default.disable_ipv6", "1")?;
     let path = namespaces.pin(&setup.id)?;

@@ -79,9 +79,16 @@ fn add_node(spec: &mut Value, node: &DeviceEdit) {
     if let Some(mode) = node.file_mode {
         entry["fileMode"] = json!(mode);
     }
-    let nodes = list(&mut spec["linux"]["devices"]);
-    nodes.retain(|known| known["path"] != node.path.as_str());
-    nodes.push(entry);
+    // As for the container's own devices: in a user namespace another path is a mount.
+    if spec["linux"]["uidMappings"].is_array() && node.source() != node.path {
+        list(&mut spec["mounts"]).push(json!({
+            "destination": node.path, "source": node.source(), "type": "bind", "options": ["bind", "rprivate"],
+        }));
+    } else {
+        let nodes = list(&mut spec["linux"]["devices"]);
+        nodes.retain(|known| known["path"] != node.path.as_str());
+        nodes.push(entry);
+    }
     if matches!(node.kind.as_str(), "b" | "c") {
         let access = if node.permissions.is_empty() { "rwm" } else { &node.permissions };
         list(&mut spec["linux"]["resources"]["devices"]).push(json!({

@@ -7,6 +7,7 @@ use gantry_domain::{
     cdi::ContainerEdits,
     container::{ContainerRecord, MountPoint, user::User},
     exec::ExecConfig,
+    id_maps::IdMaps,
     ports::{DeviceNode, Facts},
     settings::Settings,
 };
@@ -22,6 +23,10 @@ pub struct SpecInput<'a> {
     pub network: &'a Namespace,
     pub ipc: &'a Namespace,
     pub pid: &'a Namespace,
+    /// `Host` for a container without a user namespace.
+    pub user_namespace: &'a Namespace,
+    /// The maps of its user namespace, where it has one.
+    pub id_maps: &'a IdMaps,
     /// Mount points with their sources (a volume's folder) filled in.
     pub mounts: &'a [MountPoint],
     pub files: &'a HostFiles,

@@ -72,11 +72,18 @@ fn linux(input: &SpecInput<'_>, security: &SecurityOptions) -> Result<Value> {
         "cgroupsPath": cgroups_path(input),
         "namespaces": namespaces::all(input),
         "sysctl": namespaces::sysctls(input),
-        "devices": resources::device_nodes(input.devices),
+        "devices": resources::device_nodes(input),
     });
+    if namespaces::is_remapped(input) {
+        linux["uidMappings"] = json!(namespaces::id_mappings(&input.id_maps.uids));
+        linux["gidMappings"] = json!(namespaces::id_mappings(&input.id_maps.gids));
+    }
     if !host.privileged {
         linux["maskedPaths"] = json!(host.masked_paths.clone().unwrap_or_default());
         linux["readonlyPaths"] = json!(host.readonly_paths.clone().unwrap_or_default());
+    }
+    if !input.record.mount_label.is_empty() {
+        linux["mountLabel"] = json!(input.record.mount_label);
     }
     if let Some(filter) = seccomp::filter(input, security)? {
         linux["seccomp"] = filter;

@@ -8,7 +8,7 @@ use gantry_domain::{
 };
 use serde::Serialize;
 
-use crate::{Namespace, SpecInput};
+use crate::{Namespace, SpecInput, namespaces::is_remapped, resources::is_bound};
 
 /// Where the init program appears in a container.
 pub(crate) const INIT: &str = "/sbin/docker-init";
@@ -59,7 +59,10 @@ pub(crate) fn all(input: &SpecInput<'_>, security: &SecurityOptions) -> Result<V
 fn defaults(input: &SpecInput<'_>, security: &SecurityOptions) -> Vec<Mount> {
     let host = &input.record.host_config;
     let sys = if host.privileged { "rw" } else { "ro" };
-    let cgroup = if host.privileged || security.writable_cgroups == Some(true) { "rw" } else { "ro" };
+    // In a user namespace the host's files keep a container out by their owner. As in dockerd: on version 2 its own
+    // group is its own to write.
+    let writable = host.privileged || security.writable_cgroups == Some(true) || is_remapped(input);
+    let cgroup = if writable { "rw" } else { "ro" };
     let mut mounts = vec![
         Mount::new("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         Mount::new("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -72,7 +75,9 @@ fn defaults(input: &SpecInput<'_>, security: &SecurityOptions) -> Vec<Mount> {
         Mount::new("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
         Mount::new("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroup, "nosuid", "noexec", "nodev"]),
     ];
-    if host.ipc_mode != "none" {
+    // The host's queues cannot be mounted from a user namespace; they can be used without.
+    let queues_are_hosts = is_remapped(input) && *input.ipc == Namespace::Host;
+    if host.ipc_mode != "none" && !queues_are_hosts {
         mounts.push(Mount::new("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     }
     mounts
@@ -106,6 +111,10 @@ fn engine_files(input: &SpecInput<'_>) -> Result<Vec<Mount>> {
 fn asked(input: &SpecInput<'_>) -> Result<Vec<Mount>> {
     let host = &input.record.host_config;
     let mut mounts = Vec::new();
+    for device in input.devices.iter().filter(|device| is_bound(device, input)) {
+        let destination = check_destination(&device.path_in_container)?;
+        mounts.push(Mount::bind(&destination, Path::new(&device.node.path), &["bind", "rprivate"])?);
+    }
     for (path, options) in &host.tmpfs {
         mounts.push(tmpfs(&check_destination(path)?, options.split(',').filter(|word| !word.is_empty()))?);
     }

@@ -36,6 +36,7 @@ pub(crate) fn of_container(input: &SpecInput<'_>, security: &SecurityOptions) ->
         privileged: record.host_config.privileged,
     };
     let mut process = parts.process(args, env, config.tty, &config.working_dir)?;
+    set_label(&mut process, record);
     process["oomScoreAdj"] = json!(record.host_config.oom_score_adj);
     set_console_size(&mut process, config.tty, record.host_config.console_size);
     Ok(process)
@@ -57,6 +58,7 @@ pub(crate) fn of_exec(input: &ExecInput<'_>) -> Result<Value> {
         privileged: exec.privileged || record.host_config.privileged,
     };
     let mut process = parts.process(args, env, exec.tty, cwd)?;
+    set_label(&mut process, record);
     set_console_size(&mut process, exec.tty, exec.console_size.unwrap_or_default());
     Ok(process)
 }
@@ -161,6 +163,13 @@ fn rlimits(host: &HostConfig, settings: &Settings) -> Vec<Value> {
         })
     };
     all.map(entry).collect()
+}
+
+/// An exec has its container's, privileged or not.
+fn set_label(process: &mut Value, record: &ContainerRecord) {
+    if !record.process_label.is_empty() {
+        process["selinuxLabel"] = json!(record.process_label);
+    }
 }
 
 fn set_console_size(process: &mut Value, tty: bool, [height, width]: [u32; 2]) {

@@ -12,7 +12,7 @@ use gantry_domain::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{Device, SpecInput};
+use crate::{Device, SpecInput, namespaces::is_remapped};
 
 /// Period of a `NanoCpus` limit, microseconds.
 const PERIOD: i64 = 100_000;
@@ -101,7 +101,13 @@ fn block_io(host: &HostConfig, devices: &BTreeMap<String, (u32, u32)>) -> Result
     Ok(block_io)
 }
 
-pub(crate) fn device_nodes(devices: &[Device]) -> Vec<Value> {
+/// Nodes cannot be made in a user namespace: runc binds the host's of the same path, and one with another path has to be
+/// a mount.
+pub(crate) fn is_bound(device: &Device, input: &SpecInput<'_>) -> bool {
+    is_remapped(input) && device.node.path != device.path_in_container
+}
+
+pub(crate) fn device_nodes(input: &SpecInput<'_>) -> Vec<Value> {
     let node = |device: &Device| {
         json!({
             "path": device.path_in_container,
@@ -113,7 +119,7 @@ pub(crate) fn device_nodes(devices: &[Device]) -> Vec<Value> {
             "gid": device.node.gid,
         })
     };
-    devices.iter().map(node).collect()
+    input.devices.iter().filter(|device| !is_bound(device, input)).map(node).collect()
 }
 
 /// Nothing, then null, zero, full, random, urandom, tty and console, then what was asked; everything when privileged.

@@ -14,6 +14,7 @@ use gantry_domain::{
         validate::{ApiVersion, validate_and_default},
     },
     exec::ExecConfig,
+    id_maps::IdMaps,
     ports::{CgroupFacts, DeviceNode, Facts},
     settings::Settings,
 };
@@ -29,6 +30,8 @@ struct Case {
     network: Namespace,
     ipc: Namespace,
     pid: Namespace,
+    user_namespace: Namespace,
+    id_maps: IdMaps,
     mounts: Vec<MountPoint>,
     files: HostFiles,
     devices: Vec<Device>,
@@ -78,6 +81,8 @@ impl Case {
             network: Namespace::Join("/run/gantry/netns/x".into()),
             ipc: Namespace::New,
             pid: Namespace::New,
+            user_namespace: Namespace::Host,
+            id_maps: IdMaps::default(),
             mounts: Vec::new(),
             files: HostFiles {
                 resolv_conf: Some("/c/resolv.conf".into()),
@@ -116,6 +121,8 @@ impl Case {
             network: &self.network,
             ipc: &self.ipc,
             pid: &self.pid,
+            user_namespace: &self.user_namespace,
+            id_maps: &self.id_maps,
             mounts: &self.mounts,
             files: &self.files,
             devices: &self.devices,
@@ -156,6 +163,42 @@ fn a_plain_container() {
     let spec = Case::new().spec();
     insta::assert_json_snapshot!("plain_seccomp", spec["linux"]["seccomp"]);
     insta::assert_json_snapshot!("plain", without_seccomp(spec));
+}
+
+#[test]
+fn a_remapped_container() {
+    let mut case = Case::new().host(|host| {
+        host.sysctls = BTreeMap::from([
+            ("net.ipv4.conf.eth0.rp_filter".into(), "2".into()),
+            ("kernel.shmmax".into(), "4096".into()),
+        ]);
+    });
+    case.user_namespace = Namespace::New;
+    case.network = Namespace::New;
+    let (uids, gids) = ([(100_000, 1000), (300_000, 64_536)], [(200_000, 65_536)]);
+    case.id_maps = IdMaps::of_subordinate(&uids, &gids).unwrap();
+    let moved = Device { node: device(), path_in_container: "/dev/mine".into(), access: "r".into() };
+    case.devices = vec![Device { path_in_container: "/dev/fuse".into(), ..moved.clone() }, moved];
+    case.edits = vec![
+        serde_json::from_value(
+            json!({ "deviceNodes": [{ "path": "/dev/other", "hostPath": "/dev/card", "type": "c" }] }),
+        )
+        .unwrap(),
+    ];
+    insta::assert_json_snapshot!("remapped", without_seccomp(case.spec()));
+}
+
+#[test]
+fn a_remapped_container_in_anothers_network_shares_its_user_namespace() {
+    let mut case = Case::new().host(|host| host.network_mode = "container:other".into());
+    case.record.config.hostname.clear();
+    case.user_namespace = Namespace::Join("/proc/7/ns/user".into());
+    case.network = Namespace::Join("/proc/7/ns/net".into());
+    case.id_maps = IdMaps::of_subordinate(&[(100_000, 65_536)], &[(100_000, 65_536)]).unwrap();
+    let spec = case.spec();
+    let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
+    assert!(namespaces.contains(&json!({ "type": "user", "path": "/proc/7/ns/user" })));
+    assert_eq!(spec["linux"]["uidMappings"][0]["hostID"], 100_000);
 }
 
 #[test]
@@ -473,6 +516,21 @@ fn a_read_only_bind_of_an_old_client_is_not_recursively_so() {
     };
     assert_eq!(options(false), json!(["rbind", "rro", "rprivate"]));
     assert_eq!(options(true), json!(["rbind", "ro", "rprivate"]));
+}
+
+#[test]
+fn labels_are_the_records() {
+    let mut case = Case::new();
+    case.record.process_label = "system_u:system_r:container_t:s0:c1,c2".into();
+    case.record.mount_label = "system_u:object_r:container_file_t:s0:c1,c2".into();
+    let exec = case.exec(&ExecConfig { cmd: list(&["id"]), ..ExecConfig::default() });
+    let spec = case.spec();
+    for process in [&exec, &spec["process"]] {
+        assert_eq!(process["selinuxLabel"], "system_u:system_r:container_t:s0:c1,c2");
+    }
+    assert_eq!(spec["linux"]["mountLabel"], "system_u:object_r:container_file_t:s0:c1,c2");
+    let none = Case::new().spec();
+    assert!(none["process"].get("selinuxLabel").is_none() && none["linux"].get("mountLabel").is_none());
 }
 
 #[test]

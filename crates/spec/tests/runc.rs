@@ -1,7 +1,13 @@
 //! Generated specs under the real runc: run as root where runc and a static busybox are installed.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::Command,
+};
 
 use gantry_domain::{
     ContainerId,
@@ -10,6 +16,7 @@ use gantry_domain::{
         user::User,
         validate::{ApiVersion, validate_and_default},
     },
+    id_maps::IdMaps,
     ports::{CgroupFacts, Facts},
     settings::Settings,
 };
@@ -47,8 +54,18 @@ fn bounding_set() -> u64 {
 
 /// Runs a script in a container made with these options; exit code and output.
 fn run(script: &str, uid: u32, change: impl FnOnce(&mut HostConfig)) -> (Option<i32>, String) {
+    run_mapped(script, uid, &IdMaps::default(), change)
+}
+
+fn run_mapped(script: &str, uid: u32, maps: &IdMaps, change: impl FnOnce(&mut HostConfig)) -> (Option<i32>, String) {
     let bundle = tempfile::tempdir().unwrap();
     make_root(&bundle.path().join("rootfs"));
+    if !maps.is_identity() {
+        // As gantryd and containerd leave the way to a root file system, and its files.
+        fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let (uid, gid) = maps.root();
+        Command::new("chown").args(["-hR", &format!("{uid}:{gid}")]).arg(bundle.path()).status().unwrap();
+    }
     let mut record = ContainerRecord {
         id: ContainerId::random(),
         config: Config { hostname: "inside".into(), ..Config::default() },
@@ -72,6 +89,8 @@ fn run(script: &str, uid: u32, change: impl FnOnce(&mut HostConfig)) -> (Option<
         network: &Namespace::New,
         ipc: &Namespace::New,
         pid: &Namespace::New,
+        user_namespace: &if maps.is_identity() { Namespace::Host } else { Namespace::New },
+        id_maps: maps,
         mounts: &[],
         files: &HostFiles::default(),
         devices: &[],
@@ -149,6 +168,28 @@ fn a_user_other_than_root_has_no_capability_in_force() {
     need!();
     let (code, text) = run("id -u; grep CapEff /proc/self/status", 1000, |host| host.pids_limit = Some(50));
     assert_eq!((code, text.as_str()), (Some(0), "1000\nCapEff:\t0000000000000000\n"));
+}
+
+#[test]
+fn root_of_a_remapped_container_is_nobody_on_the_host() {
+    need!();
+    let maps = IdMaps::of_subordinate(&[(100_000, 1000), (300_000, 5000)], &[(200_000, 65_536)]).unwrap();
+    let script = r#"
+        set -e
+        echo $(cat /proc/self/uid_map) / $(cat /proc/self/gid_map)
+        id -u
+        touch /tmp/x && echo touched
+        cat /proc/sys/net/ipv4/ip_unprivileged_port_start
+        mkdir /sys/fs/cgroup/memory/x 2>/dev/null || echo no-group
+        echo 1 2>/dev/null > /proc/sys/kernel/panic || echo no-sysctl
+        touch /sys/x 2>/dev/null || echo sys-ro
+        mount -t tmpfs x /tmp 2>/dev/null || echo no-mount
+        grep CapBnd /proc/self/status
+    "#;
+    let (code, text) = run_mapped(script, 0, &maps, |_| {});
+    let expected = "0 100000 1000 1000 300000 5000 / 0 200000 65536\n0\ntouched\n0\nno-group\nno-sysctl\nsys-ro\n\
+                    no-mount\nCapBnd:\t00000000a80425fb\n";
+    assert_eq!((code, text.as_str()), (Some(0), expected));
 }
 
 #[test]

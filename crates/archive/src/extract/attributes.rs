@@ -5,13 +5,13 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use gantry_domain::{Error, Result};
+use gantry_domain::{Error, Result, id_maps::IdMaps};
 use rustix::{
     fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
-use super::errno;
+use super::{errno, foreign};
 use crate::reader::Member;
 
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
@@ -29,9 +29,9 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    pub fn of(member: &Member) -> Self {
-        let xattrs = member.xattrs.iter().filter(|(name, _)| is_allowed(name)).cloned().collect();
-        Self { uid: member.uid, gid: member.gid, mode: member.mode, mtime: member.mtime, xattrs, inherits: false }
+    /// As they are kept on the host. `InvalidParameter` for an owner that no container has.
+    pub fn of(member: &Member, maps: &IdMaps) -> Result<Self> {
+        Self::owned(member, (member.uid, member.gid), maps)
     }
 
     /// Bytes that keeping it takes beside its own size.
@@ -40,10 +40,17 @@ impl Attributes {
     }
 
     /// For what is copied into a folder of any kind; `owner` instead of the member's.
-    pub fn copied(member: &Member, owner: Option<(u32, u32)>) -> Self {
-        let of = Self::of(member);
-        let (uid, gid) = owner.unwrap_or((of.uid, of.gid));
-        Self { uid, gid, inherits: true, ..of }
+    pub fn copied(member: &Member, owner: Option<(u32, u32)>, maps: &IdMaps) -> Result<Self> {
+        let of = Self::owned(member, owner.unwrap_or((member.uid, member.gid)), maps)?;
+        Ok(Self { inherits: true, ..of })
+    }
+
+    fn owned(member: &Member, (uid, gid): (u32, u32), maps: &IdMaps) -> Result<Self> {
+        let (uid, gid) = maps.to_host(uid, gid)?;
+        let allowed = member.xattrs.iter().filter(|(name, _)| is_allowed(name));
+        let xattrs = allowed.map(|(name, value)| Ok((name.clone(), foreign::to_host(name, value, maps)?)));
+        let xattrs = xattrs.collect::<Result<_>>()?;
+        Ok(Self { uid, gid, mode: member.mode, mtime: member.mtime, xattrs, inherits: false })
     }
 
     /// For a file that was made with the permission bits of the mode, by root, in a folder that passes nothing on.

@@ -9,7 +9,7 @@ use std::{
 
 use gantry_domain::{Error, Result};
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid},
     io::Errno,
 };
 
@@ -35,6 +35,8 @@ pub struct Tree {
     pub kept: Kept,
     /// A layer's own folder, where overlayfs's marks stand for deleted names.
     layered: bool,
+    /// Who folders belong to that no member describes: root in the container.
+    owner: (u32, u32),
 }
 
 /// Where a member goes: its folder, open, and its name there.
@@ -76,7 +78,18 @@ impl Tree {
             implied: BTreeSet::from([Vec::new()]),
             kept: Kept::of(MAX_KEPT),
             layered: true,
+            owner: (0, 0),
         }
+    }
+
+    #[must_use]
+    pub fn owned_by(self, owner: (u32, u32)) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// The root, too, as long as no member describes it.
+    pub fn own_root(&self) -> Result<()> {
+        if self.owner == (0, 0) { Ok(()) } else { chown(&self.root, c".", self.owner) }
     }
 
     /// A root file system as its processes see it.
@@ -190,6 +203,9 @@ impl Tree {
         self.kept.entry(place.path.len())?;
         self.make_folder(place)?;
         rustix::fs::chmodat(&place.folder, &place.name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(errno)?;
+        if self.owner != (0, 0) {
+            chown(&place.folder, &place.name, self.owner)?;
+        }
         self.implied.insert(place.path.clone());
         Ok(())
     }
@@ -300,6 +316,11 @@ fn link_target(link: &Place) -> Result<Vec<u8>> {
 fn pass_through(place: &Place) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty()).map_err(errno)
+}
+
+fn chown(folder: &OwnedFd, name: &CStr, (uid, gid): (u32, u32)) -> Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    rustix::fs::chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)
 }
 
 /// Removes what is under the name, a folder with all that is in it; follows nothing.

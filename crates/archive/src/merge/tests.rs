@@ -104,9 +104,9 @@ fn what_is_there_is_merged_and_replaced_or_kept_by_request() {
     fs::write(root.join("f"), "old").unwrap();
     let strict = MergeOptions { no_overwrite: true, ..MergeOptions::default() };
     let folder = || archive(&[(member("f", Kind::Directory, "", 0), &b""[..])]);
-    let error = put(root, "", folder(), strict).unwrap_err();
+    let error = put(root, "", folder(), strict.clone()).unwrap_err();
     assert!(error.message().ends_with("cannot overwrite non-directory \"f\" with directory \"/\""), "{error}");
-    let error = put(root, "", archive(&[file("d", b"x")]), strict).unwrap_err();
+    let error = put(root, "", archive(&[file("d", b"x")]), strict.clone()).unwrap_err();
     assert!(error.message().ends_with("cannot overwrite directory \"d\" with non-directory \"/\""), "{error}");
     put(root, "", folder(), MergeOptions::default()).unwrap();
     assert!(root.join("f").is_dir());
@@ -114,6 +114,38 @@ fn what_is_there_is_merged_and_replaced_or_kept_by_request() {
     put(root, "", more, strict).unwrap();
     assert!(root.join("d/kept").is_dir() && root.join("d/new").is_file());
     assert_eq!(fs::metadata(root.join("d")).unwrap().mtime(), 1_000_000_000);
+}
+
+#[test]
+fn owners_are_those_of_the_containers_user_namespace() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let maps = Arc::new(IdMaps::of_subordinate(&[(100_000, 2000)], &[(200_000, 2000)]).unwrap());
+    let options = |owner| MergeOptions { owner, maps: maps.clone(), ..MergeOptions::default() };
+    let owned = |path: &str, kind, uid| (Member { uid, gid: 7, ..member(path, kind, "t", 0) }, &b""[..]);
+    let all = [
+        owned("implied/f", Kind::File, 5),
+        owned("d", Kind::Directory, 6),
+        owned("l", Kind::Symlink, 7),
+        owned("p", Kind::Fifo, 8),
+    ];
+    put(place.path(), "", archive(&all), options(None)).unwrap();
+    let owner =
+        |path: &str| fs::symlink_metadata(place.path().join(path)).map(|stat| (stat.uid(), stat.gid())).unwrap();
+    for (path, uid) in [("implied/f", 5), ("d", 6), ("l", 7), ("p", 8)] {
+        assert_eq!(owner(path), (100_000 + uid, 200_007), "{path}");
+    }
+    assert_eq!(owner("implied"), (100_000, 200_000), "root's in the container");
+    put(place.path(), "", archive(&[owned("theirs", Kind::File, 5)]), options(Some((9, 10)))).unwrap();
+    assert_eq!(owner("theirs"), (100_009, 200_010));
+    for (path, kind) in [("x", Kind::File), ("y", Kind::Directory), ("z", Kind::Symlink)] {
+        let error = put(place.path(), "", archive(&[owned(path, kind, 2000)]), options(None)).unwrap_err();
+        assert!(error.message().ends_with("container ID 2000 cannot be mapped to a host ID"), "{error}");
+        assert!(place.path().join(path).symlink_metadata().is_err(), "nothing is left of what is nobody's");
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ use containerd_client::{
 use gantry_domain::{
     Digest, Error, Result,
     id::random_hex,
+    id_maps::IdMaps,
     ports::{ImageView, LayerUsage, RootMount},
     settings::SNAPSHOTTER,
 };
@@ -48,6 +49,8 @@ pub struct Snapshots {
     name: String,
     /// Bytes of committed layers. A short lock, never held across an await.
     sizes: Arc<Mutex<HashMap<String, u64>>>,
+    /// Owners of the files in the layers.
+    maps: Arc<IdMaps>,
 }
 
 /// A layer that is extracted and waits for its place.
@@ -101,11 +104,21 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 
 impl Snapshots {
     pub fn new(content: Content, name: impl Into<String>) -> Self {
-        Self { content, name: name.into(), sizes: Arc::default() }
+        Self { content, name: name.into(), sizes: Arc::default(), maps: Arc::default() }
     }
 
     pub fn with_lease(&self, lease: &str) -> Result<Self> {
         Ok(Self { content: self.content.with_lease(lease)?, ..self.clone() })
+    }
+
+    #[must_use]
+    pub fn with_id_maps(self, maps: Arc<IdMaps>) -> Self {
+        Self { maps, ..self }
+    }
+
+    /// The host's user and group that are root in the layers.
+    fn root(&self) -> (u32, u32) {
+        self.maps.root()
     }
 
     pub fn name(&self) -> &str {
@@ -115,6 +128,14 @@ impl Snapshots {
     /// Whether we fill its folders ourselves; others are filled by containerd.
     pub fn is_overlay(&self) -> bool {
         self.name == SNAPSHOTTER
+    }
+
+    /// `NotImplemented` where containerd would extract, which knows nothing of other owners.
+    pub fn check_plain_owners(&self) -> Result<()> {
+        if self.maps.is_identity() {
+            return Ok(());
+        }
+        Err(Error::not_implemented(format!("user namespaces are not implemented with the snapshotter {}", self.name)))
     }
 
     /// Puts a snapshot that is here under our lease and says whether it is: from then on it stays.
@@ -143,7 +164,7 @@ impl Snapshots {
     pub fn stage(&self, runtime: &tokio::runtime::Handle, source: impl Chunks, limits: Limits) -> Result<Staged> {
         let upper = runtime.block_on(self.prepare(""))?;
         let root = open_folder(&upper.folder)?;
-        let extracted = extract::extract(source, root, limits)?;
+        let extracted = extract::extract(source, root, limits, &self.maps)?;
         let staged = Staged { key: upper.key, folder: upper.folder, durable: extracted.bytes >= EARLY_SYNC, extracted };
         if staged.durable {
             // While others still come.

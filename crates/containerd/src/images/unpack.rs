@@ -118,6 +118,8 @@ impl Unpacker {
             return Ok(());
         }
         if !self.snapshots.is_overlay() {
+            // Its files would belong to the host's users.
+            self.snapshots.check_plain_owners()?;
             return self.apply_by_containerd(layer, diff_id, parent, chain).await;
         }
         let staged = match staged.remove(&layer.digest) {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::{ContainerdRuntime, cgroup, kernel_log};
-use crate::client::NAMESPACE;
+use crate::client::Client;
 
 /// How long killed processes may take to end; one in an uninterruptible sleep takes longer, and is then said.
 const DEATH: Duration = Duration::from_secs(3);
@@ -41,10 +41,10 @@ struct Linux {
 
 impl ContainerdRuntime {
     pub(super) async fn abandon(&self, id: &ContainerId) -> Result<()> {
-        let bundle = bundle(&self.folders.state, id);
+        let bundle = self.bundle(&self.folders.state, id);
         let init = pid_file(&bundle.join("init.pid")).filter(|pid| cgroup::is_member(id, *pid));
         let cgroups = cgroup::of(id, init, cgroups_path(&bundle).as_deref());
-        let shims = shims(id, self.client.socket());
+        let shims = shims(id, &self.client);
         tracing::warn!(container = %id, shims = shims.len(), "giving up a task that does not answer");
 
         let all_ended = end(init, &cgroups, &shims).await;
@@ -63,7 +63,7 @@ impl ContainerdRuntime {
         if exit.code != KILLED {
             return exit;
         }
-        let (id, bundle) = (id.clone(), bundle(&self.folders.state, id));
+        let (id, bundle) = (id.clone(), self.bundle(&self.folders.state, id));
         let asked = tokio::task::spawn_blocking(move || {
             let cgroups = cgroup::of(&id, None, cgroups_path(&bundle).as_deref());
             if cgroups.is_empty() {
@@ -75,6 +75,11 @@ impl ContainerdRuntime {
         Exit { oom_killed: exit.oom_killed || asked.await.unwrap_or_default(), ..exit }
     }
 
+    /// In containerd's state or root folder.
+    fn bundle(&self, folder: &Path, id: &ContainerId) -> PathBuf {
+        folder.join("io.containerd.runtime.v2.task").join(self.client.namespace()).join(id.as_str())
+    }
+
     /// Waits until containerd no longer knows the task. It notices the death of the shim by itself; asking it to
     /// delete the task helps where it has not.
     async fn forget(&self, id: &ContainerId) -> Result<()> {
@@ -82,7 +87,7 @@ impl ContainerdRuntime {
         loop {
             let gone = match timeout(CALL, self.find_task(id)).await {
                 // The last of its cleaning is a shim program too, and works on the bundle.
-                Ok(Ok(None)) if shims(id, self.client.socket()).is_empty() => return Ok(()),
+                Ok(Ok(None)) if shims(id, &self.client).is_empty() => return Ok(()),
                 Ok(Ok(None)) => Error::system(format!("containerd is still cleaning up container {id}")),
                 Ok(Ok(Some(_))) => Error::system(format!("containerd still holds the task of container {id}")),
                 Ok(Err(error)) => error,
@@ -103,8 +108,8 @@ impl ContainerdRuntime {
         // Several mounts may lie over one another; the end of it is "not a mount point".
         while rustix::mount::unmount(&rootfs, UnmountFlags::DETACH).is_ok() {}
         remove_bundle(bundle)?;
-        remove_tree(&super::abandon::bundle(&self.folders.root, id))?;
-        remove_tree(&self.folders.runc.join(NAMESPACE).join(id.as_str()))?;
+        remove_tree(&self.bundle(&self.folders.root, id))?;
+        remove_tree(&self.folders.runc.join(self.client.namespace()).join(id.as_str()))?;
         Ok(())
     }
 }
@@ -134,10 +139,6 @@ fn is_gone(pid: Pid) -> bool {
     fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).map_or(true, |line| line.is_empty())
 }
 
-fn bundle(folder: &Path, id: &ContainerId) -> PathBuf {
-    folder.join("io.containerd.runtime.v2.task").join(NAMESPACE).join(id.as_str())
-}
-
 /// How long ago containerd made the bundle of this run.
 fn age(bundle: &Path) -> Option<Duration> {
     fs::metadata(bundle.join("config.json")).ok()?.modified().ok()?.elapsed().ok()
@@ -153,23 +154,24 @@ fn cgroups_path(bundle: &Path) -> Option<String> {
 }
 
 /// Processes that are shims of this container, known by their command line: id, namespace, and our containerd.
-fn shims(id: &ContainerId, socket: &Path) -> Vec<Pid> {
+fn shims(id: &ContainerId, client: &Client) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|entry| {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            is_shim(&fs::read(entry.path().join("cmdline")).ok()?, id, socket).then_some(pid)
+            is_shim(&fs::read(entry.path().join("cmdline")).ok()?, id, client.socket(), client.namespace())
+                .then_some(pid)
         })
         .collect()
 }
 
-fn is_shim(cmdline: &[u8], id: &ContainerId, socket: &Path) -> bool {
+fn is_shim(cmdline: &[u8], id: &ContainerId, socket: &Path, namespace: &str) -> bool {
     let words: Vec<&[u8]> = cmdline.split(|byte| *byte == 0).collect();
     let has = |flag: &str, value: &[u8]| words.windows(2).any(|pair| pair[0] == flag.as_bytes() && pair[1] == value);
     let program = words.first().map(|word| String::from_utf8_lossy(word)).unwrap_or_default();
     program.contains("containerd-shim")
-        && has("-namespace", NAMESPACE.as_bytes())
+        && has("-namespace", namespace.as_bytes())
         && has("-id", id.as_str().as_bytes())
         && has("-address", socket.as_os_str().as_encoded_bytes())
 }
@@ -213,9 +215,10 @@ mod tests {
             ["/usr/bin/containerd-shim-runc-v2", "-namespace", "gantry", "-id", id, "-address", socket].join("\0")
         };
         let socket = Path::new("/run/x.sock");
-        assert!(is_shim(line(id.as_str(), "/run/x.sock").as_bytes(), &id, socket));
-        assert!(!is_shim(line(id.as_str(), "/run/other.sock").as_bytes(), &id, socket));
-        assert!(!is_shim(line(ContainerId::random().as_str(), "/run/x.sock").as_bytes(), &id, socket));
+        assert!(is_shim(line(id.as_str(), "/run/x.sock").as_bytes(), &id, socket, "gantry"));
+        assert!(!is_shim(line(id.as_str(), "/run/x.sock").as_bytes(), &id, socket, "gantry-1.1"));
+        assert!(!is_shim(line(id.as_str(), "/run/other.sock").as_bytes(), &id, socket, "gantry"));
+        assert!(!is_shim(line(ContainerId::random().as_str(), "/run/x.sock").as_bytes(), &id, socket, "gantry"));
     }
 
     #[test]

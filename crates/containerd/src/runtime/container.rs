@@ -68,7 +68,15 @@ impl ContainerdRuntime {
             parent: setup.chain_id.clone(),
             labels,
         };
-        self.client.snapshots().prepare(request).await.map(drop).map_err(error)
+        let answer = self.client.snapshots().prepare(request).await.map_err(error)?;
+        // Any other root is its parent's.
+        let root = self.config().root;
+        if setup.chain_id.is_empty() && root != (0, 0) {
+            for mount in answer.into_inner().mounts {
+                std::os::unix::fs::lchown(&mount.source, Some(root.0), Some(root.1))?;
+            }
+        }
+        Ok(())
     }
 
     async fn create_object(&self, setup: &RuntimeContainer) -> Result<()> {

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 
 use super::task;
-use crate::client::{Client, NAMESPACE, error};
+use crate::client::{Client, error};
 
 const EXIT: &str = "/tasks/exit";
 const OOM: &str = "/tasks/oom";
@@ -60,7 +60,8 @@ async fn follow(client: &Client, to: &Sender<RuntimeEvent>) {
 
 async fn open(client: &Client) -> Result<Streaming<Envelope>> {
     let marker = format!("/gantry/{}", &id::random_hex()[..16]);
-    let filters = [EXIT, OOM, &marker].map(|topic| format!("namespace==\"{NAMESPACE}\",topic==\"{topic}\"")).to_vec();
+    let namespace = client.namespace();
+    let filters = [EXIT, OOM, &marker].map(|topic| format!("namespace==\"{namespace}\",topic==\"{topic}\"")).to_vec();
     let mut events = client.events();
     tokio::select! {
         stream = events.subscribe(SubscribeRequest { filters }) => Ok(stream.map_err(error)?.into_inner()),

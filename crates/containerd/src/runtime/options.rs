@@ -12,6 +12,11 @@ pub const RECORD: &str = "io.gantry/record";
 /// `containerd.runc.v1.Options`, the fields that are used here.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RuncOptions {
+    /// Owner of the pipes that the shim gives a process: root in its user namespace.
+    #[prost(uint32, tag = "4")]
+    pub io_uid: u32,
+    #[prost(uint32, tag = "5")]
+    pub io_gid: u32,
     #[prost(string, tag = "6")]
     pub binary_name: String,
     /// runc's `--root`; containerd appends the namespace.

@@ -24,6 +24,8 @@ pub struct RuntimeConfig {
     pub systemd_cgroup: bool,
     /// Used where a container does not name one.
     pub snapshotter: String,
+    /// The host's user and group that own root file systems.
+    pub root: (u32, u32),
 }
 
 impl Default for RuntimeConfig {
@@ -39,6 +41,7 @@ impl From<&Settings> for RuntimeConfig {
             default_runtime: settings.default_runtime.clone(),
             systemd_cgroup: settings.cgroup_driver == "systemd",
             snapshotter: gantry_domain::settings::SNAPSHOTTER.into(),
+            root: settings.id_maps().root(),
         }
     }
 }
@@ -71,6 +74,7 @@ impl RuntimeConfig {
             binary_name: binary,
             root: folders.runc.to_string_lossy().into_owned(),
             systemd_cgroup: self.systemd_cgroup,
+            ..RuncOptions::default()
         })
     }
 }

@@ -15,11 +15,16 @@ use gantry_domain::{
     ContainerId, Error, ErrorKind, ExecId, Result,
     container::Exit,
     ports::{TaskInfo, TaskPid, TaskSetup, TaskStatus},
+    selinux,
 };
 use jiff::Timestamp;
 use prost::Message;
 
-use super::{ContainerdRuntime, options, start_error};
+use super::{
+    ContainerdRuntime,
+    options::{self, RuncOptions},
+    start_error,
+};
 use crate::client::{Client, error, retry};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -27,10 +32,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl ContainerdRuntime {
     pub(super) async fn make_task(&self, setup: &TaskSetup) -> Result<u32> {
-        let options = self.config().options(&setup.runtime, &self.folders)?;
+        let (io_uid, io_gid) = setup.stdio_owner;
+        let options = RuncOptions { io_uid, io_gid, ..self.config().options(&setup.runtime, &self.folders)? };
         let request = CreateTaskRequest {
             container_id: setup.id.to_string(),
-            rootfs: self.mounts(&setup.id).await?,
+            rootfs: labelled(self.mounts(&setup.id).await?, &setup.mount_label),
             stdin: setup.stdin.clone(),
             stdout: setup.stdout.clone(),
             stderr: setup.stderr.clone(),
@@ -208,6 +214,14 @@ pub async fn close_stdin(client: &Client, id: &ContainerId, exec: Option<&ExecId
         async { client.tasks().close_io(request).await }
     })
     .await
+}
+
+/// Every file of the root file system bears the label, whatever it has on disk.
+fn labelled(mut mounts: Vec<containerd_client::types::Mount>, label: &str) -> Vec<containerd_client::types::Mount> {
+    for mount in mounts.iter_mut().filter(|mount| !label.is_empty() && mount.r#type == "overlay") {
+        mount.options.push(selinux::mount_option(label));
+    }
+    mounts
 }
 
 /// What containerd knows of a process; `None` when there is none.

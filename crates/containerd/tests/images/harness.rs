@@ -1,6 +1,6 @@
 //! A containerd in a temporary folder with the image port on it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use futures::StreamExt as _;
 use gantry_containerd::{
@@ -10,6 +10,7 @@ use gantry_containerd::{
 };
 use gantry_domain::{
     Result,
+    id_maps::IdMaps,
     image::{Descriptor, PlatformImage},
     ports::{ImageStore as _, LoadProgress},
 };
@@ -36,6 +37,12 @@ pub fn able() -> bool {
 impl Bench {
     pub async fn new() -> Self {
         Self::with_limits(Limits::default()).await
+    }
+
+    pub async fn with_id_maps(maps: IdMaps) -> Self {
+        let mut bench = Self::new().await;
+        bench.images = bench.images.clone().with_id_maps(Arc::new(maps));
+        bench
     }
 
     pub async fn with_limits(limits: Limits) -> Self {

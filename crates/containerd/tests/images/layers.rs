@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
+use gantry_domain::id_maps::IdMaps;
+
 use crate::{
     build::{Tar, docker_archive},
     harness::{Bench, able},
@@ -54,6 +56,34 @@ async fn owners_modes_links_devices_times_and_capabilities_are_kept() {
     assert!(rustix::fs::getxattr(root.join("ping"), "trusted.overlay.redirect", &mut value[..]).is_err());
     assert!(stat("null").file_type().is_char_device() && stat("null").rdev() == rustix::fs::makedev(1, 3));
     assert!(stat("fifo").file_type().is_fifo());
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_of_a_remapped_engine_belong_to_the_ids_of_its_containers() {
+    if !able() {
+        return;
+    }
+    let lower = Tar::default()
+        .raw(b'0', "srv/data", "", |header| (header.set_uid(33), header.set_gid(8)).0, b"x")
+        .raw(b'5', "own/", "", |header| header.set_uid(5), b"")
+        .done();
+    let upper = Tar::default().hard_link("deep/link", "srv/data").file("own/new", b"").done();
+    let maps = IdMaps::of_subordinate(&[(100_000, 65_536)], &[(200_000, 65_536)]).unwrap();
+    let bench = Bench::with_id_maps(maps).await;
+    let target = bench.load(docker_archive(&["a:1"], &[lower, upper])).await.unwrap().remove(0).1;
+    let folders = bench.folders(&target).await;
+    let owner = |layer: usize, path: &str| {
+        let stat = std::fs::symlink_metadata(folders[layer].join(path)).unwrap();
+        (stat.uid(), stat.gid())
+    };
+    let root = (100_000, 200_000);
+    assert_eq!((owner(1, "srv/data"), owner(1, "srv"), owner(1, ".")), ((100_033, 200_008), root, root));
+    assert_eq!((owner(0, "srv/data"), owner(0, "deep"), owner(0, ".")), ((100_033, 200_008), root, root));
+    assert_eq!((owner(0, "own"), owner(0, "own/new")), ((100_005, 200_000), root));
+    let nobodys = Tar::default().raw(b'0', "f", "", |header| header.set_uid(65_536), b"").done();
+    let error = bench.load(docker_archive(&["b:1"], &[nobodys])).await.unwrap_err();
+    assert!(error.message().ends_with("container ID 65536 cannot be mapped to a host ID"), "{error}");
     bench.end().await;
 }
 

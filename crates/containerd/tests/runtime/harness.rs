@@ -226,6 +226,8 @@ fn processes_of(parent: i32) -> Vec<i32> {
 
 pub fn null_io(id: &ContainerId) -> TaskSetup {
     TaskSetup {
+        stdio_owner: (0, 0),
+        mount_label: String::new(),
         id: id.clone(),
         terminal: false,
         stdin: String::new(),

@@ -22,9 +22,7 @@ fn nothing_given_is_the_engines_defaults() {
 #[test]
 fn what_protects_and_is_not_there_keeps_gantryd_from_starting() {
     for (key, value) in [
-        ("userns-remap", json!("default")),
         ("authorization-plugins", json!(["opa"])),
-        ("selinux-enabled", json!(true)),
         ("log-driver", json!("splunk")),
         ("ip6tables", json!(false)),
         ("storage-opts", json!(["size=10G"])),
@@ -41,8 +39,6 @@ fn what_protects_and_is_not_there_keeps_gantryd_from_starting() {
 #[test]
 fn the_value_that_asks_for_nothing_is_accepted() {
     for (key, value) in [
-        ("selinux-enabled", json!(false)),
-        ("userns-remap", json!("")),
         ("log-driver", json!("local")),
         ("log-driver", json!("syslog")),
         ("log-driver", json!("fluentd")),
@@ -235,7 +231,7 @@ fn a_reload_with_one_bad_value_changes_nothing() {
     let current = load(&line, &environment).expect("loads");
     for content in [
         r#"{"labels": ["a=b"], "mtu": -1}"#,
-        r#"{"labels": ["a=b"], "userns-remap": "default"}"#,
+        r#"{"labels": ["a=b"], "authorization-plugins": ["opa"]}"#,
         r#"{"debug": false}"#,
         r#"{"nope": 1}"#,
         "{",

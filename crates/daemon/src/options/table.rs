@@ -344,13 +344,7 @@ pub static ROWS: &[Row] = &[
         Works,
         "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile",
     ),
-    row(
-        "selinux-enabled",
-        Bool(false),
-        Restart,
-        refused(is_set, "processes and files of containers would not be labelled"),
-        "Enable selinux support",
-    ),
+    row("selinux-enabled", Bool(false), Restart, Works, "Enable selinux support"),
     row("shutdown-timeout", Int(15), Live, Works, "Set the default shutdown timeout"),
     short(
         's',
@@ -405,13 +399,7 @@ pub static ROWS: &[Row] = &[
         TunesNothing("the relay is gantry-netd"),
         "Path to the userland proxy binary",
     ),
-    row(
-        "userns-remap",
-        Text(""),
-        Restart,
-        refused(is_set, "user namespaces are not there, and root in a container would be root of the host"),
-        "User/Group setting for user namespaces",
-    ),
+    row("userns-remap", Text(""), Restart, Works, "User/Group setting for user namespaces"),
     file_only("builder", Any, Restart, TunesNothing("there is no builder yet")),
     file_only("deprecated-key-path", Text(""), Restart, TunesNothing("dockerd itself ignores it")),
 ];

@@ -32,6 +32,11 @@ pub struct ContainerRecord {
     pub args: Vec<String>,
     pub mounts: Vec<MountPoint>,
     pub log_path: String,
+    /// SELinux labels of its processes and of its files; empty where it has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub process_label: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mount_label: String,
     pub driver: String,
     pub desired: Desired,
     /// The latest run, running or over.
@@ -66,6 +71,8 @@ impl Default for ContainerRecord {
             args: Vec::new(),
             mounts: Vec::new(),
             log_path: String::new(),
+            process_label: String::new(),
+            mount_label: String::new(),
             driver: String::new(),
             desired: Desired::default(),
             run: None,

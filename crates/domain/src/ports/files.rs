@@ -196,6 +196,11 @@ pub trait HostFacts: Send + Sync {
     async fn path_kind(&self, path: &str) -> Result<Option<PathKind>>;
     /// Makes a missing source of a bind mount (a folder), as dockerd does for `-v`.
     async fn make_bind_source(&self, path: &str) -> Result<()>;
+    /// Gives a file, or a folder with all that is in it, an SELinux label; nothing where the file system has none.
+    /// `InvalidParameter` for what the host itself lives by.
+    async fn relabel(&self, _path: &str, _label: &str) -> Result<()> {
+        Ok(())
+    }
     /// A device node of the host, or the devices below a folder.
     async fn devices(&self, path: &str) -> Result<Vec<DeviceNode>>;
     /// The specs of device vendors in these folders.

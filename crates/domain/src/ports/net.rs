@@ -32,6 +32,9 @@ pub trait Network: Send + Sync {
     /// Makes the container's namespace with loopback up, a link for each endpoint, addresses, routes, published ports
     /// and rules; undone in reverse on failure. Returns the path of the namespace.
     async fn create_sandbox(&self, setup: &SandboxSetup) -> Result<PathBuf>;
+    /// As `create_sandbox`, in the namespace that the runtime made for this process, which has not begun its program:
+    /// of a container with a user namespace it has to be that one's own.
+    async fn wire_sandbox(&self, setup: &SandboxSetup, process: u32) -> Result<PathBuf>;
     /// Brings the sandbox of a container that runs to what the setup says: joins networks, leaves networks, moves the
     /// default routes and published ports when the endpoint that gave them changed. May be repeated; what is as wanted
     /// is not touched. `NotFound` when the namespace is gone.

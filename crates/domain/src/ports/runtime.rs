@@ -122,6 +122,10 @@ pub struct TaskSetup {
     pub stdout: String,
     pub stderr: String,
     pub runtime: String,
+    /// The host's user and group that are root in the container: its output is theirs.
+    pub stdio_owner: (u32, u32),
+    /// SELinux label of its files; empty for none.
+    pub mount_label: String,
     /// Rows and columns of the terminal from the first prompt on.
     pub console_size: Option<[u32; 2]>,
 }

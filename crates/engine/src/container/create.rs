@@ -65,6 +65,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     if request.config.hostname.is_empty() {
         request.config.hostname = hostname(parts, &id, &request.host_config, &facts.hostname);
     }
+    super::selinux::share_labels(parts, &mut request.host_config)?;
     super::unbuilt::check(&request.host_config)?;
     warnings.extend(image.warning.clone());
     // `NetworkDisabled`: a namespace with a loopback, and nothing else.
@@ -93,7 +94,10 @@ async fn claim_and_make(parts: &Parts, mut record: ContainerRecord) -> Result<Co
     let typed = Some(record.name.clone());
     {
         let mut claims = parts.claims.lock();
+        let labels = super::selinux::labels(parts, &claims, &record.host_config)?;
+        (record.process_label, record.mount_label) = (labels.process, labels.mount);
         record.name = names::take(&mut claims, typed.as_deref(), &record.id)?;
+        claims.use_level(&record.process_label, &record.id);
         if let Some(image) = &record.image.id {
             claims.use_image(image, &record.id);
         }

@@ -88,6 +88,8 @@ impl Owner {
             network: &self.network_namespace()?,
             ipc: &self.namespace(&record.host_config.ipc_mode, "ipc")?,
             pid: &self.namespace(&record.host_config.pid_mode, "pid")?,
+            user_namespace: &self.user_namespace()?,
+            id_maps: &self.remapping().unwrap_or_default(),
             mounts: &super::mounts::bound(parts, record),
             files: &files,
             devices: &self.devices().await?,
@@ -104,6 +106,9 @@ impl Owner {
         let mode = &self.record.host_config.network_mode;
         if mode == "host" || shared_with(mode).is_some() {
             return self.namespace(mode, "net");
+        }
+        if self.remapping().is_some() {
+            return Ok(Namespace::New);
         }
         let exec_root = self.parts.settings.load().exec_root.clone();
         Ok(Namespace::Join(PathBuf::from(exec_root).join("netns").join(self.record.id.as_str())))

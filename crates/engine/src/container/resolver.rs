@@ -16,10 +16,18 @@ use crate::parts::Parts;
 /// Largest `resolv.conf` that is read back, bytes.
 const MAX_RESOLV_CONF: u64 = 1 << 20;
 
-/// Makes the sandbox, with its resolver where its networks have names.
-pub(crate) async fn open_sandbox(parts: &Parts, sandbox: &SandboxSetup, names: Option<&ResolverSetup>) -> Result<()> {
+/// Makes the sandbox, with its resolver where its networks have names; in the namespace of a process where there is one.
+pub(crate) async fn open_sandbox(
+    parts: &Parts,
+    sandbox: &SandboxSetup,
+    names: Option<&ResolverSetup>,
+    process: Option<u32>,
+) -> Result<()> {
     let made = async {
-        parts.ports.network.create_sandbox(sandbox).await?;
+        match process {
+            None => parts.ports.network.create_sandbox(sandbox).await?,
+            Some(process) => parts.ports.network.wire_sandbox(sandbox, process).await?,
+        };
         match names {
             Some(names) => parts.ports.network.resolve(&sandbox.id, names).await,
             None => Ok(()),

@@ -6,6 +6,8 @@
 //!                             └ sandbox, spec  ┘
 //! ```
 //!
+//! With a user namespace the sandbox comes between Create and Start (`user_namespace.rs`).
+//!
 //! Whatever fails, `tear_down` takes away what was made; every removal accepts that there is nothing.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -118,6 +120,7 @@ impl Owner {
         self.tell_linking_containers().await;
         self.join_pending().await?;
         let pid = self.create_task(paths).await?;
+        self.wire_network(pid).await?;
         within(TASK_LIMIT, "starting the task", self.parts.ports.runtime.start_task(&self.record.id)).await?;
         if let Err(error) = super::mounts::unmount_parts(&self.parts, &self.record).await {
             tracing::warn!(container = %self.record.id, %error, "parts of volumes stay mounted until the run ends");
@@ -133,7 +136,8 @@ impl Owner {
         let files = self.files().await?;
         let stdio = self.stdio_setup();
         let shipment = LogShipment::of(&self.record)?;
-        let sandbox = self.sandbox_setup()?;
+        let remapping = self.remapping();
+        let sandbox = self.sandbox_setup()?.filter(|_| remapping.is_none());
         let resolver = self.resolver_setup().await?;
         self.record.generation += 1;
         let intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
@@ -144,7 +148,7 @@ impl Owner {
         let id = &self.record.id;
         let make_sandbox = async {
             match &sandbox {
-                Some(setup) => super::resolver::open_sandbox(parts, setup, resolver.as_ref()).await,
+                Some(setup) => super::resolver::open_sandbox(parts, setup, resolver.as_ref(), None).await,
                 None => Ok(()),
             }
         };
@@ -168,6 +172,7 @@ impl Owner {
         let (commit, sandbox, told, mounts, paths) = tokio::join!(commit, make_sandbox, tell_spec, mounts, open_stdio);
         commit.and(sandbox).and(told).and(mounts)?;
         let paths = paths?;
+        super::selinux::relabel(parts, &self.record).await?;
         self.spec = Some(spec);
         Ok(paths)
     }
@@ -180,6 +185,8 @@ impl Owner {
             stdout: paths.stdout,
             stderr: paths.stderr,
             runtime: self.record.host_config.runtime.clone(),
+            mount_label: self.record.mount_label.clone(),
+            stdio_owner: self.remapping().map_or((0, 0), |maps| maps.root()),
             console_size: console_size(self.record.host_config.console_size),
         };
         let create = || within(TASK_LIMIT, "creating the task", self.parts.ports.runtime.create_task(&setup));

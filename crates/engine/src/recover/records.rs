@@ -126,6 +126,7 @@ fn claim_container(parts: &Parts, record: &ContainerRecord) {
     for point in record.mounts.iter().filter(|point| point.kind == "volume") {
         claims.use_volume(&point.name, &record.id);
     }
+    claims.use_level(&record.process_label, &record.id);
     if let Some(image) = &record.image.id {
         claims.use_image(image, &record.id);
     }

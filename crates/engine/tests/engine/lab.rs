@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use gantry_domain::{
-    ContainerId, ExecId, Result, container::validate::ApiVersion, engine_id::EngineId, exec::ExecConfig,
-    filter::Filters, settings::Settings,
+    ContainerId, ExecId, Result,
+    container::validate::ApiVersion,
+    engine_id::EngineId,
+    exec::ExecConfig,
+    filter::Filters,
+    id_maps::{IdMaps, UserNamespace},
+    settings::Settings,
 };
 use gantry_engine::{
     Engine, EventQuery, Ports, Start,
@@ -40,7 +45,26 @@ impl Lab {
 
     /// A gantryd that starts on what another one left.
     pub async fn on(fakes: Fakes) -> Self {
-        let (engine, recovery) = Engine::open(start(&fakes)).await.unwrap();
+        Self::with(fakes, Settings::default()).await
+    }
+
+    /// One whose containers get user namespaces.
+    pub async fn remapped_on(fakes: Fakes) -> Self {
+        let maps = IdMaps::of_subordinate(&[(100_000, 65_536)], &[(200_000, 65_536)]).unwrap();
+        let user_namespace = Some(UserNamespace { owner: "them:them".into(), maps });
+        Self::with(fakes, Settings { user_namespace, ..Settings::default() }).await
+    }
+
+    /// One on a host with SELinux.
+    pub async fn labelled_on(fakes: Fakes) -> Self {
+        let contexts =
+            "process = \"system_u:system_r:container_t:s0\"\nfile = \"system_u:object_r:container_file_t:s0\"";
+        let selinux = Some(gantry_domain::selinux::Policy::parse(contexts).unwrap());
+        Self::with(fakes, Settings { selinux, ..Settings::default() }).await
+    }
+
+    async fn with(fakes: Fakes, settings: Settings) -> Self {
+        let (engine, recovery) = Engine::open(start(&fakes, settings)).await.unwrap();
         engine.recover(recovery).await.unwrap();
         let running = engine.clone();
         let tasks = tokio::spawn(async move { running.run().await });
@@ -133,7 +157,7 @@ impl Lab {
     }
 }
 
-fn start(fakes: &Fakes) -> Start {
+fn start(fakes: &Fakes, settings: Settings) -> Start {
     let all = fakes.shared();
     Start {
         id: EngineId("an-engine".into()),
@@ -150,7 +174,7 @@ fn start(fakes: &Fakes) -> Start {
             rootfs: all.clone(),
             host: all,
         },
-        settings: Settings::default(),
+        settings,
         bridge: DefaultBridge {
             interface: "docker0".into(),
             address: Some("172.17.0.1/16".parse().unwrap()),

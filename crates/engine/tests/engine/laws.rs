@@ -259,3 +259,31 @@ async fn what_is_asked_of_a_container_in_its_start_waits_for_it() {
         assert_eq!(lab.status("web").await, expected, "{verb}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn labels_are_given_once_shared_on_request_and_kept_over_a_restart() {
+    let lab = Lab::labelled_on(Fakes::new()).await;
+    let bind = json!({"Binds": ["/data:/data:Z", "/all:/all:z", "/plain:/plain"], "IpcMode": "shareable"});
+    lab.running("one", bind).await;
+    lab.running("other", json!({"IpcMode": "container:one"})).await;
+    lab.create("open", json!({"Privileged": true})).await.unwrap();
+    let record = |lab: &Lab, name: &'static str| {
+        let engine = lab.engine.clone();
+        async move { engine.container_inspect(name, false).await.unwrap().snapshot.record }
+    };
+    let (one, other, open) = (record(&lab, "one").await, record(&lab, "other").await, record(&lab, "open").await);
+    assert!(one.process_label.starts_with("system_u:system_r:container_t:s0:c"));
+    assert_eq!((&one.process_label, &one.mount_label), (&other.process_label, &other.mount_label));
+    assert_eq!((open.process_label.as_str(), open.mount_label.ends_with("s0:c1022,c1023")), ("", true));
+    let labels = lab.fakes.world().relabelled.clone();
+    assert_eq!(labels["/data"], one.mount_label);
+    assert_eq!(labels["/all"], "system_u:object_r:container_file_t:s0");
+    assert!(!labels.contains_key("/plain"));
+    let error = lab.create("bad", json!({"SecurityOpt": ["label=colour:red"]})).await.unwrap_err();
+    assert!(error.message().starts_with("bad label option \"colour\""), "{error}");
+    lab.create("bad", json!({})).await.expect("the name is free again");
+    let fakes = lab.fakes.clone();
+    drop(lab);
+    let lab = Lab::labelled_on(fakes).await;
+    assert_eq!(record(&lab, "one").await.process_label, one.process_label);
+}

@@ -12,4 +12,5 @@ mod names;
 mod recovery;
 mod starts;
 mod stuck;
+mod user_namespaces;
 mod volumes;

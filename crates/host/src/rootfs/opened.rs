@@ -14,6 +14,7 @@ use gantry_archive::{
 use gantry_domain::{
     Error, GoTime, Result,
     container::copy::{PathStat, go_mode},
+    id_maps::IdMaps,
     ports::{ByteStream, ExtractOptions, Keep, OpenRoot, RootRef, RootView},
 };
 use jiff::Timestamp;
@@ -46,12 +47,13 @@ pub struct Inner {
     /// Keeps the mounts below the root where they are.
     _namespace: OwnedFd,
     pub veiled: Vec<Vec<u8>>,
+    pub maps: Arc<IdMaps>,
     /// Last: dropped when the descriptors are closed.
     _keep: Keep,
 }
 
 /// Blocks.
-pub fn open(view: &RootView, keep: Keep) -> Result<Opened> {
+pub fn open(view: &RootView, keep: Keep, maps: Arc<IdMaps>) -> Result<Opened> {
     let held = match &view.root {
         RootRef::Process(pid) => of_process(*pid)?,
         RootRef::Mounts(mounts) => {
@@ -59,7 +61,7 @@ pub fn open(view: &RootView, keep: Keep) -> Result<Opened> {
         }
     };
     let veiled = view.veiled.iter().map(|path| path.as_bytes().to_vec()).collect();
-    Ok(Opened(Arc::new(Inner { root: held.root, _namespace: held.namespace, veiled, _keep: keep })))
+    Ok(Opened(Arc::new(Inner { root: held.root, _namespace: held.namespace, veiled, maps, _keep: keep })))
 }
 
 /// The root and the mounts of a process: of one and the same, for its number cannot have been given away while a
@@ -201,7 +203,7 @@ impl OpenRoot for Opened {
             how.rules.check(&String::from_utf8_lossy(&found.path))?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = openat(&inner.root, c".", flags, Mode::empty()).map_err(|error| failed("open", "/", error))?;
-            let options = MergeOptions { no_overwrite: how.no_overwrite, owner: how.owner };
+            let options = MergeOptions { no_overwrite: how.no_overwrite, owner: how.owner, maps: inner.maps.clone() };
             merge::merge(source, root, &found.path, options, Limits::default())
         });
         let (extracted, ()) = tokio::join!(extracting, chunks::feed(archive, sender, CancellationToken::new()));

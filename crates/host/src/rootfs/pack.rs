@@ -9,11 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use gantry_archive::{
-    extract::is_allowed,
+    extract::{foreign, is_allowed},
     reader::{Kind, Member},
     writer,
 };
-use gantry_domain::{Error, Result};
+use gantry_domain::{Error, Result, id_maps::IdMaps};
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat,
@@ -64,7 +64,7 @@ pub fn pack(
     names: Names,
     out: &Sender<Result<Bytes>>,
 ) -> Result<()> {
-    let mut writer = TarWriter::new(out);
+    let mut writer = TarWriter::new(out, &inner.maps);
     let mut packer = Packer { veiled: &inner.veiled, writer: &mut writer, links: HashMap::new() };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         let folder = openat(&start, c".", folder_flags(), Mode::empty()).map_err(|error| read_failed(&path, error))?;
@@ -77,19 +77,25 @@ pub fn pack(
     writer.end()
 }
 
-/// Members on their way out, gathered into pieces.
+/// Members on their way out, gathered into pieces. They are owned as the container sees it.
 pub struct TarWriter<'a> {
+    maps: &'a IdMaps,
     out: &'a Sender<Result<Bytes>>,
     buffer: Vec<u8>,
 }
 
 impl<'a> TarWriter<'a> {
-    pub fn new(out: &'a Sender<Result<Bytes>>) -> Self {
-        Self { out, buffer: Vec::with_capacity(PIECE) }
+    pub fn new(out: &'a Sender<Result<Bytes>>, maps: &'a IdMaps) -> Self {
+        Self { maps, out, buffer: Vec::with_capacity(PIECE) }
     }
 
-    pub fn head(&mut self, member: &Member) -> Result<()> {
-        self.bytes(&writer::head(member)?)
+    /// `member` as it is on the host.
+    pub fn head(&mut self, mut member: Member) -> Result<()> {
+        (member.uid, member.gid) = self.maps.to_container(member.uid, member.gid);
+        for (name, value) in &mut member.xattrs {
+            *value = foreign::to_container(name, std::mem::take(value), self.maps);
+        }
+        self.bytes(&writer::head(&member)?)
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
@@ -154,7 +160,7 @@ impl Packer<'_, '_> {
         let stat = fstat(folder).map_err(|error| read_failed(path, error))?;
         if let Names::Below(name) = names {
             let name = [&name[..], b"/"].concat();
-            self.writer.head(&Member { xattrs: xattrs(folder)?, ..member(name, Kind::Directory, &stat) })?;
+            self.writer.head(Member { xattrs: xattrs(folder)?, ..member(name, Kind::Directory, &stat) })?;
         }
         if depth > DEEPEST {
             return Ok(());
@@ -209,7 +215,7 @@ impl Packer<'_, '_> {
         let described = member(name.clone(), kind, stat);
         if stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
-                return self.writer.head(&Member {
+                return self.writer.head(Member {
                     kind: Kind::HardLink,
                     link: first.clone(),
                     size: 0,
@@ -222,14 +228,14 @@ impl Packer<'_, '_> {
         match kind {
             Kind::File => {
                 let file = reopen(file).map_err(|error| read_failed(name, error))?;
-                self.writer.head(&Member { xattrs: xattrs(&file)?, ..described })?;
+                self.writer.head(Member { xattrs: xattrs(&file)?, ..described })?;
                 self.writer.content(&file, stat.st_size.unsigned_abs())
             }
             Kind::Symlink => {
                 let link = readlinkat(file, c"", Vec::new()).map_err(|error| read_failed(name, error))?;
-                self.writer.head(&Member { link: link.into_bytes(), ..described })
+                self.writer.head(Member { link: link.into_bytes(), ..described })
             }
-            _ => self.writer.head(&described),
+            _ => self.writer.head(described),
         }
     }
 }

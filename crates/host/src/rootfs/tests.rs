@@ -60,7 +60,7 @@ async fn a_file_is_read_with_its_changes_and_never_from_outside() {
     symlink("/etc/passwd", layers.lower().join("absolute")).unwrap();
     symlink("../../../../../../etc/passwd", layers.lower().join("etc/climbing")).unwrap();
     symlink("/proc/self/root/etc/passwd", layers.lower().join("magic")).unwrap();
-    let (fs_port, root) = (RootFileSystems, layers.root());
+    let (fs_port, root) = (RootFileSystems::default(), layers.root());
     for path in ["/etc/passwd", "/absolute", "/etc/climbing", "../../etc/passwd"] {
         let read = fs_port.read(&root, path, 100).await.unwrap();
         assert_eq!(read.as_deref(), Some(&b"inside"[..]), "{path}");
@@ -72,6 +72,53 @@ async fn a_file_is_read_with_its_changes_and_never_from_outside() {
     assert_eq!(fs_port.read(&root, "/etc/passwd", 100).await.unwrap().unwrap(), b"changed");
 }
 
+/// A whole archive at once.
+struct Once(Option<bytes::Bytes>);
+
+impl gantry_archive::chunks::Chunks for Once {
+    fn next(&mut self) -> Result<Option<bytes::Bytes>> {
+        Ok(self.0.take())
+    }
+}
+
+#[tokio::test]
+async fn archives_have_the_owners_that_the_container_sees_and_the_disk_those_of_the_host() {
+    use futures::StreamExt as _;
+    let Some(layers) = Layers::new() else { return };
+    let maps = Arc::new(IdMaps::of_subordinate(&[(100_000, 2000)], &[(200_000, 2000)]).unwrap());
+    let rootfs = RootFileSystems::new(maps);
+    let (mapped, foreign) = (layers.upper().join("mapped"), layers.upper().join("foreign"));
+    fs::write(&mapped, "").unwrap();
+    std::os::unix::fs::chown(&mapped, Some(100_005), Some(200_007)).unwrap();
+    let capability = [&[1, 0, 0, 3][..], &[0, 4, 0, 0], &[0; 12], &100_000u32.to_le_bytes()].concat();
+    rustix::fs::setxattr(&mapped, "security.capability", &capability, rustix::fs::XattrFlags::empty()).unwrap();
+    fs::write(&foreign, "").unwrap();
+    std::os::unix::fs::chown(&foreign, Some(33), Some(33)).unwrap();
+    rootfs.make_dir(&layers.root(), "/made/dir", 1, 2).await.unwrap();
+    let bind = RootBind { source: "/etc".into(), destination: "/place/for".into(), read_only: true, recursive: false };
+    rootfs.make_places(&layers.mounts(), std::slice::from_ref(&bind)).await.unwrap();
+    for (path, owner) in [("made/dir", (100_001, 200_002)), ("place/for", (100_000, 200_000))] {
+        let stat = fs::metadata(layers.upper().join(path)).unwrap();
+        assert_eq!((stat.uid(), stat.gid()), owner, "{path}");
+    }
+    let view = RootView { root: layers.root(), write: false, binds: Vec::new(), veiled: Vec::new() };
+    let opened = rootfs.open(view, Box::new(())).await.unwrap();
+    let layer = rootfs.layer(&layers.mounts()).await.unwrap().unwrap();
+    for stream in [opened.export().await.unwrap(), layer] {
+        let bytes: Vec<u8> = stream.map(|piece| piece.unwrap().to_vec()).collect::<Vec<_>>().await.concat();
+        let mut reader = gantry_archive::reader::TarReader::new(Once(Some(bytes.into())));
+        let mut found = std::collections::BTreeMap::new();
+        while let Some(member) = reader.next_member().unwrap() {
+            found.insert(String::from_utf8(member.path.clone()).unwrap(), member);
+        }
+        let owner = |path: &str| (found[path].uid, found[path].gid);
+        assert_eq!((owner("mapped"), owner("made/dir/"), owner("place/for/")), ((5, 7), (1, 2), (0, 0)));
+        assert_eq!(owner("foreign"), (33, 33), "what is nobody's in the container is told as it is");
+        let second = [&[1, 0, 0, 2][..], &capability[4..20]].concat();
+        assert_eq!(found["mapped"].xattrs, [(b"security.capability".to_vec(), second)]);
+    }
+}
+
 #[tokio::test]
 async fn only_small_regular_files_are_read() {
     let Some(layers) = Layers::new() else { return };
@@ -81,7 +128,7 @@ async fn only_small_regular_files_are_read() {
     rustix::fs::mknodat(CWD, lower.join("zero"), FileType::CharacterDevice, rw, rustix::fs::makedev(1, 5)).unwrap();
     fs::File::create(lower.join("sparse")).unwrap().set_len(20 << 30).unwrap();
     for path in ["/fifo", "/zero", "/sparse", "/etc"] {
-        let error = RootFileSystems.read(&layers.root(), path, 10 << 20).await.unwrap_err();
+        let error = RootFileSystems::default().read(&layers.root(), path, 10 << 20).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidParameter, "{path}");
     }
 }
@@ -92,11 +139,11 @@ async fn a_working_directory_is_made_inside() {
     symlink("/etc", layers.lower().join("link")).unwrap();
     fs::write(layers.lower().join("file"), "").unwrap();
     let root = layers.root();
-    RootFileSystems.make_dir(&root, "/link/new/../deep/er", 1000, 1001).await.unwrap();
-    RootFileSystems.make_dir(&root, "/link/deep/er", 7, 7).await.unwrap();
+    RootFileSystems::default().make_dir(&root, "/link/new/../deep/er", 1000, 1001).await.unwrap();
+    RootFileSystems::default().make_dir(&root, "/link/deep/er", 7, 7).await.unwrap();
     let made = fs::metadata(layers.upper().join("etc/deep/er")).unwrap();
     assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (1000, 1001, 0o755));
-    let error = RootFileSystems.make_dir(&root, "/file", 0, 0).await.unwrap_err();
+    let error = RootFileSystems::default().make_dir(&root, "/file", 0, 0).await.unwrap_err();
     assert_eq!(error.message(), "Cannot mkdir: /file is not a directory");
 }
 
@@ -115,14 +162,14 @@ async fn an_empty_volume_is_filled_with_everything_as_it_is() {
     let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000));
     fs::File::open(data.join("sub/file")).unwrap().set_times(old).unwrap();
     let volume = tempfile::tempdir().unwrap();
-    RootFileSystems.copy_up(&layers.root(), "/data", volume.path()).await.unwrap();
+    RootFileSystems::default().copy_up(&layers.root(), "/data", volume.path()).await.unwrap();
     let file = fs::symlink_metadata(volume.path().join("sub/file")).unwrap();
     assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777, file.mtime()), (42, 43, 0o4751, 1000));
     assert_eq!(fs::metadata(volume.path().join("zz-again")).unwrap().ino(), file.ino());
     assert_eq!(fs::read_link(volume.path().join("link")).unwrap(), Path::new("/etc/passwd"));
     assert_eq!(fs::metadata(volume.path()).unwrap().mode() & 0o7777, 0o1777);
     fs::remove_file(volume.path().join("link")).unwrap();
-    RootFileSystems.copy_up(&layers.root(), "/data", volume.path()).await.unwrap();
+    RootFileSystems::default().copy_up(&layers.root(), "/data", volume.path()).await.unwrap();
     assert!(!volume.path().join("link").exists(), "a volume with content is left alone");
 }
 
@@ -133,12 +180,12 @@ async fn a_volume_is_never_filled_from_the_host() {
     symlink("/etc", layers.lower().join("out")).unwrap();
     for path in ["/../../etc", "/out", "/out/../../../etc"] {
         let volume = tempfile::tempdir().unwrap();
-        RootFileSystems.copy_up(&layers.root(), path, volume.path()).await.unwrap();
+        RootFileSystems::default().copy_up(&layers.root(), path, volume.path()).await.unwrap();
         assert!(!volume.path().join("passwd").exists(), "{path}");
         assert!(volume.path().join("inside").exists(), "{path}");
     }
     let volume = tempfile::tempdir().unwrap();
-    RootFileSystems.copy_up(&layers.root(), "/absent", volume.path()).await.unwrap();
+    RootFileSystems::default().copy_up(&layers.root(), "/absent", volume.path()).await.unwrap();
     assert!(fs::read_dir(volume.path()).unwrap().next().is_none());
 }
 
@@ -147,7 +194,7 @@ async fn changes_are_seen_in_the_upper_layer_without_a_mount() {
     let Some(layers) = Layers::new() else { return };
     fs::write(layers.lower().join("etc/passwd"), "").unwrap();
     let paths = ["/etc/passwd", "/etc/group"];
-    let changed = async || RootFileSystems.upper_changes(&layers.mounts(), &paths).await.unwrap();
+    let changed = async || RootFileSystems::default().upper_changes(&layers.mounts(), &paths).await.unwrap();
     assert!(!changed().await);
     fs::create_dir(layers.upper().join("etc")).unwrap();
     fs::write(layers.upper().join("etc/other"), "").unwrap();
@@ -161,7 +208,8 @@ async fn changes_are_seen_in_the_upper_layer_without_a_mount() {
 
 #[tokio::test]
 async fn a_running_root_is_reached_by_its_process() {
-    let read = RootFileSystems.read(&RootRef::Process(std::process::id()), "/etc/passwd", 1 << 20).await.unwrap();
+    let read =
+        RootFileSystems::default().read(&RootRef::Process(std::process::id()), "/etc/passwd", 1 << 20).await.unwrap();
     assert_eq!(read.unwrap(), fs::read("/etc/passwd").unwrap());
 }
 
@@ -183,9 +231,9 @@ async fn an_image_of_many_layers_is_mounted_though_its_options_exceed_a_page() {
     assert!(mounts[0].options[last].len() > 5000);
     fs::write(layers.upper().join("own"), "upper").unwrap();
     let root = RootRef::Mounts(mounts);
-    assert_eq!(RootFileSystems.read(&root, "/file119", 10).await.unwrap().unwrap(), b"119");
-    assert_eq!(RootFileSystems.read(&root, "/own", 10).await.unwrap().unwrap(), b"upper");
-    RootFileSystems.make_dir(&root, "/made", 0, 0).await.unwrap();
+    assert_eq!(RootFileSystems::default().read(&root, "/file119", 10).await.unwrap().unwrap(), b"119");
+    assert_eq!(RootFileSystems::default().read(&root, "/own", 10).await.unwrap().unwrap(), b"upper");
+    RootFileSystems::default().make_dir(&root, "/made", 0, 0).await.unwrap();
     assert!(layers.upper().join("made").is_dir());
 }
 
@@ -200,7 +248,7 @@ async fn two_creates_fill_one_volume_once() {
     fs::write(folder.path().join(crate::volumes::RECORD), "{}").unwrap();
     let first = Filling::begin(&volume).unwrap().unwrap();
     let (root, at) = (layers.root(), volume.clone());
-    let second = tokio::spawn(async move { RootFileSystems.copy_up(&root, "/data", &at).await });
+    let second = tokio::spawn(async move { RootFileSystems::default().copy_up(&root, "/data", &at).await });
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     assert!(!second.is_finished(), "it waits for its turn");
     fs::write(volume.join("first"), "").unwrap();
@@ -221,7 +269,7 @@ async fn a_half_filled_volume_is_filled_anew() {
     fs::write(folder.path().join(crate::volumes::RECORD), "{}").unwrap();
     fs::write(folder.path().join("filling"), "").unwrap();
     fs::write(volume.join("half"), "").unwrap();
-    RootFileSystems.copy_up(&layers.root(), "/data", &volume).await.unwrap();
+    RootFileSystems::default().copy_up(&layers.root(), "/data", &volume).await.unwrap();
     assert!(volume.join("whole").exists() && !volume.join("half").exists());
     assert!(!folder.path().join("filling").exists());
 }

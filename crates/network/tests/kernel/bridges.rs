@@ -24,6 +24,50 @@ fn a_sandbox_has_its_link_address_and_route() {
     });
 }
 
+#[test]
+fn a_namespace_that_the_runtime_made_is_wired_and_pinned_like_one_of_ours() {
+    lab::run("bridges::a_namespace_that_the_runtime_made_is_wired_and_pinned_like_one_of_ours", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let (container, mut process) = Namespace::with_user_namespace();
+        let mut setup = setup(&bridge, 2);
+        setup.sysctls.insert("net.ipv4.conf.eth0.rp_filter".into(), "2".into());
+        setup.ports = network.reserve_ports(&setup.id, &[publish(Tcp, None, 8080, 80)]).await.unwrap();
+        let pin = network.wire_sandbox(&setup, process.id()).await.unwrap();
+        assert!(container.sh("ip -o address show").contains("eth0    inet 172.17.0.2/16"));
+        assert!(container.sh("ip route").contains("default via 172.17.0.1 dev eth0"));
+        assert_eq!(container.sh("cat /proc/sys/net/ipv4/conf/eth0/rp_filter"), "2\n");
+        container.serve_tcp(Ipv4Addr::UNSPECIFIED, 80, "web");
+        assert_eq!(lab.host.ask_tcp("172.17.0.2:80").unwrap(), "web 172.17.0.1");
+        assert_eq!(lab.outside.ask_tcp("192.0.2.1:8080").unwrap(), "web 192.0.2.100");
+        assert!(Namespace::at(&pin).sh("ip -o link").contains("eth0"), "it is reached by the pin");
+        network.adopt_sandbox(&setup).await.unwrap();
+        // Another run of it takes the place of this one.
+        let (again, mut other) = Namespace::with_user_namespace();
+        network.wire_sandbox(&setup, other.id()).await.unwrap();
+        assert!(again.sh("ip -o link").contains("eth0"));
+        stop(&network, &setup.id).await;
+        assert!(network.sandboxes().await.unwrap().is_empty());
+        for process in [&mut process, &mut other] {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    });
+}
+
+/// What a container is given must never land in the host's namespace.
+#[test]
+fn a_process_in_the_hosts_namespace_is_never_wired() {
+    lab::run("bridges::a_process_in_the_hosts_namespace_is_never_wired", |lab| async move {
+        let (network, bridge) = lab.with_bridge().await;
+        let setup = setup(&bridge, 2);
+        for process in [std::process::id(), 999_999_999] {
+            assert!(network.wire_sandbox(&setup, process).await.is_err());
+        }
+        assert!(network.sandboxes().await.unwrap().is_empty());
+        assert!(!sh("ip -o link").contains("veth"));
+    });
+}
+
 /// T44: off means off, before anything comes up.
 #[test]
 fn without_ipv6_no_interface_has_a_trace_of_it() {

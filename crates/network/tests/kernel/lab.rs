@@ -86,6 +86,17 @@ impl Namespace {
         });
         Self(Arc::new(made.join().unwrap()))
     }
+    /// One that belongs to a user namespace of its own, and the process that waits in it; ends with that.
+    pub fn with_user_namespace() -> (Self, std::process::Child) {
+        let mut child = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "sh", "-c", "echo ready; exec sleep 1000"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut word = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+        (Self::at(Path::new(&format!("/proc/{}/ns/net", child.id()))), child)
+    }
     pub fn at(path: &Path) -> Self {
         Self(Arc::new(File::open(path).unwrap().into()))
     }

@@ -254,6 +254,12 @@ fn security_options(found: &SystemInfo) -> Vec<String> {
         profile => profile,
     };
     options.push(format!("name=seccomp,profile={profile}"));
+    if found.settings.selinux.is_some() {
+        options.push("name=selinux".to_owned());
+    }
+    if found.settings.user_namespace.is_some() {
+        options.push("name=userns".to_owned());
+    }
     if found.settings.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }

@@ -24,8 +24,8 @@ impl Snapshots {
             "" => Upper { key: key.clone(), folder: staged.folder.clone(), lowers: Vec::new() },
             parent => self.prepare(parent).await?,
         };
-        let commit_key = upper.key.clone();
-        tokio::task::spawn_blocking(move || settle(&staged, &upper))
+        let (commit_key, root) = (upper.key.clone(), self.root());
+        tokio::task::spawn_blocking(move || settle(&staged, &upper, root))
             .await
             .map_err(|error| Error::system(format!("unpacking stopped: {error}")))??;
         self.commit(&commit_key, chain).await
@@ -33,14 +33,14 @@ impl Snapshots {
 }
 
 /// What was extracted is on disk before its names change, and those before containerd calls it done.
-fn settle(staged: &Staged, upper: &Upper) -> Result<()> {
+fn settle(staged: &Staged, upper: &Upper, root: (u32, u32)) -> Result<()> {
     let to = open_folder(&upper.folder)?;
     if staged.folder != upper.folder {
         let from = open_folder(&staged.folder)?;
         move_entries(&from, &to)?;
         copy_attributes(&from, &to)?;
     }
-    if settle_on_parents(staged, &to, &upper.lowers)? {
+    if settle_on_parents(staged, &to, &upper.lowers, root)? {
         return rustix::fs::syncfs(&to).map_err(errno);
     }
     rustix::fs::fsync(&to).map_err(errno)
@@ -59,7 +59,7 @@ fn move_entries(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
 
 /// What the archive left to the layers below: hard links to their files, attributes of folders it does not describe.
 /// Whether there was anything below the top folder.
-fn settle_on_parents(staged: &Staged, upper: &OwnedFd, lowers: &[PathBuf]) -> Result<bool> {
+fn settle_on_parents(staged: &Staged, upper: &OwnedFd, lowers: &[PathBuf], root: (u32, u32)) -> Result<bool> {
     let extracted = &staged.extracted;
     if extracted.lower_links.is_empty() && !extracted.root_opaque && (extracted.implied.is_empty() || lowers.is_empty())
     {
@@ -67,7 +67,7 @@ fn settle_on_parents(staged: &Staged, upper: &OwnedFd, lowers: &[PathBuf]) -> Re
     }
     let lowers: Vec<OwnedFd> = lowers.iter().map(|lower| open_folder(lower)).collect::<Result<_>>()?;
     let mut implied = extracted.implied.clone();
-    link_to_lower(&extracted.lower_links, upper, &lowers, &mut implied)?;
+    link_to_lower(&extracted.lower_links, Tree::new(reopen(upper)?).owned_by(root), &lowers, &mut implied)?;
     // Inner folders first: setting the outer one's times comes last.
     for folder in implied.iter().rev() {
         take_attributes(folder, upper, &lowers)?;
@@ -81,11 +81,10 @@ fn settle_on_parents(staged: &Staged, upper: &OwnedFd, lowers: &[PathBuf]) -> Re
 
 fn link_to_lower(
     links: &[(Vec<u8>, Vec<u8>)],
-    upper: &OwnedFd,
+    mut tree: Tree,
     lowers: &[OwnedFd],
     implied: &mut BTreeSet<Vec<u8>>,
 ) -> Result<()> {
-    let mut tree = Tree::new(reopen(upper)?);
     for (path, target) in links {
         let missing = || Error::invalid(format!("hard link to a missing file: {:?}", String::from_utf8_lossy(target)));
         let source = match tree.find(target)? {

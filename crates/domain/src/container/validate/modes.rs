@@ -46,6 +46,9 @@ pub(super) fn validate(host: &HostConfig, settings: &Settings) -> Result<()> {
     check(host.shm_size >= 0, "SHM size can not be less than 0".into())?;
     check(matches!(host.uts_mode.as_str(), "" | "host"), format!("invalid UTS mode: {}", host.uts_mode))?;
     check(matches!(host.userns_mode.as_str(), "" | "host"), format!("invalid USER mode: {}", host.userns_mode))?;
+    if settings.remapping(host).is_some() {
+        user_namespace(host)?;
+    }
     let score = host.oom_score_adj;
     check((-1000..=1000).contains(&score), format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"))?;
     let parent = &host.cgroup_parent;
@@ -70,6 +73,24 @@ pub(super) fn validate(host: &HostConfig, settings: &Settings) -> Result<()> {
         check(address.parse::<std::net::IpAddr>().is_ok(), format!("{address} is not an ip address"))?;
     }
     Ok(())
+}
+
+/// What a container with a user namespace cannot have.
+fn user_namespace(host: &HostConfig) -> Result<()> {
+    let checks = [
+        (
+            host.privileged,
+            // Two blanks, of Docker's own.
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace \
+             when running privileged mode",
+        ),
+        (host.network_mode == "host", "cannot share the host's network namespace when user namespaces are enabled"),
+        (host.pid_mode == "host", "cannot share the host PID namespace when user namespaces are enabled"),
+    ];
+    match checks.into_iter().find(|(asked, _)| *asked) {
+        Some((_, text)) => Err(Error::invalid(text)),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn warn(host: &HostConfig, facts: &Facts, warnings: &mut Vec<String>) {

@@ -88,6 +88,37 @@ fn an_old_client_gets_what_it_expects() {
 }
 
 #[test]
+fn with_user_namespaces_what_needs_the_hosts_is_refused_until_they_are_off() {
+    let maps = crate::id_maps::IdMaps::of_subordinate(&[(100_000, 65_536)], &[(100_000, 65_536)]).unwrap();
+    let user_namespace = Some(crate::id_maps::UserNamespace { owner: "a:a".into(), maps });
+    let settings = Settings { user_namespace, ..Settings::default() };
+    let checked = |host: &HostConfig| {
+        validate_and_default(&mut Config::default(), &mut host.clone(), &settings, &facts(), ApiVersion(1, 51))
+    };
+    let default = HostConfig::default;
+    let asked = [
+        (
+            HostConfig { privileged: true, ..default() },
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace \
+             when running privileged mode",
+        ),
+        (
+            HostConfig { network_mode: "host".into(), ..default() },
+            "cannot share the host's network namespace when user namespaces are enabled",
+        ),
+        (
+            HostConfig { pid_mode: "host".into(), ..default() },
+            "cannot share the host PID namespace when user namespaces are enabled",
+        ),
+    ];
+    for (host, text) in asked {
+        assert_eq!(checked(&host).unwrap_err().message(), text);
+        checked(&HostConfig { userns_mode: "host".into(), ..host }).unwrap();
+    }
+    checked(&HostConfig::default()).unwrap();
+}
+
+#[test]
 fn nonsense_is_refused_in_dockerds_words() {
     let mount = |kind: &str| Mount { kind: kind.into(), target: "/t".into(), source: "/s".into(), ..Mount::default() };
     let texts = [

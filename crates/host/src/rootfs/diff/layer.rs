@@ -1,6 +1,6 @@
 //! The container's own layer as an archive: what it has, and `.wh.` members for what it deletes.
 
-use std::{collections::HashMap, os::fd::OwnedFd};
+use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc};
 
 use futures::StreamExt as _;
 use gantry_archive::{
@@ -9,6 +9,7 @@ use gantry_archive::{
 };
 use gantry_domain::{
     Error, Result,
+    id_maps::IdMaps,
     ports::{ByteStream, RootMount},
 };
 use rustix::fs::{Stat, readlinkat};
@@ -26,7 +27,7 @@ const DEPTH: usize = 4;
 const NOTHING: &str = "something is in the layer";
 
 /// `None` when there is nothing in it.
-pub async fn layer(mounts: Vec<RootMount>) -> Result<Option<ByteStream>> {
+pub async fn layer(mounts: Vec<RootMount>, maps: Arc<IdMaps>) -> Result<Option<ByteStream>> {
     let looked_at = mounts.clone();
     let empty = blocking(move || {
         let mut any = false;
@@ -42,7 +43,7 @@ pub async fn layer(mounts: Vec<RootMount>) -> Result<Option<ByteStream>> {
     }
     let (sender, receiver) = mpsc::channel(DEPTH);
     let writing = threads::run("gantry-layer", move || {
-        let mut layer = Layer { writer: TarWriter::new(&sender), links: HashMap::new() };
+        let mut layer = Layer { writer: TarWriter::new(&sender, &maps), links: HashMap::new() };
         let written = walk(&mounts, Same::Told, &mut |change| layer.take(&change)).and_then(|()| layer.writer.end());
         // A reader that went away needs to be told nothing.
         let _ = written.map_err(|error| sender.blocking_send(Err(error)));
@@ -76,31 +77,31 @@ impl Layer<'_> {
         if kind != Kind::Directory && stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 let link = Member { kind: Kind::HardLink, link: first.clone(), size: 0, device: (0, 0), ..described };
-                return self.writer.head(&link);
+                return self.writer.head(link);
             }
             self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
         }
         match kind {
             Kind::Directory => {
                 let path = [path, b"/"].concat();
-                self.writer.head(&Member { path, xattrs: xattrs(fd)?, ..described })
+                self.writer.head(Member { path, xattrs: xattrs(fd)?, ..described })
             }
             Kind::File => {
                 let file = reopen(fd).map_err(failed)?;
-                self.writer.head(&Member { xattrs: xattrs(&file)?, ..described })?;
+                self.writer.head(Member { xattrs: xattrs(&file)?, ..described })?;
                 self.writer.content(&file, stat.st_size.unsigned_abs())
             }
             Kind::Symlink => {
                 let link = readlinkat(fd, c"", Vec::new()).map_err(failed)?.into_bytes();
-                self.writer.head(&Member { link, ..described })
+                self.writer.head(Member { link, ..described })
             }
-            _ => self.writer.head(&described),
+            _ => self.writer.head(described),
         }
     }
 
     fn gone(&mut self, path: &[u8]) -> Result<()> {
         let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-        self.writer.head(&Member {
+        self.writer.head(Member {
             path: [&path[..at], b".wh.", &path[at..]].concat(),
             link: Vec::new(),
             kind: Kind::File,
