@@ -118,7 +118,7 @@ impl Inner {
     }
 
     fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
-        let driver = driver::named(&network.driver)?;
+        let driver = driver::named(&network.driver);
         if let Some(wanted) = driver.rules(network, &self.settings)? {
             let mut rules = self.rules.lock();
             self.switch_forwarding_on(&wanted)?;
@@ -320,6 +320,15 @@ impl Network for KernelNetwork {
             Ok(())
         })
         .await
+    }
+
+    async fn return_interface(&self, id: &ContainerId, interface: &str, source: &str) -> Result<()> {
+        if !self.inner.namespaces.is_pinned(id) {
+            return Ok(());
+        }
+        let path = self.inner.namespaces.path(id);
+        let (interface, source) = (interface.to_owned(), source.to_owned());
+        Ok(namespace::on_a_thread(move || driver::lent::give_back(&path, &interface, &source)).await?)
     }
 
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {
