@@ -17,7 +17,7 @@ use gantry_containerd::{
 };
 use gantry_domain::container::validate::ApiVersion;
 use gantry_engine::{Engine, Ports, Start, network::predefined::DefaultBridge};
-use gantry_host::{ContainerFolders, ExecNotes, Host, LocalVolumes, RootFileSystems};
+use gantry_host::{ContainerFolders, ExecNotes, Host, LocalVolumes, Plugins, RemoteNetworks, RootFileSystems};
 use gantry_network::{KernelNetwork, NetworkSettings};
 use gantry_registry::{Proxies, Registries, RegistryConfig};
 use gantry_store::RecordStore;
@@ -64,6 +64,8 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     let runtime = Arc::new(ContainerdRuntime::new(&containerd, id.clone(), &exec_root, runtime_config));
     settings.warnings.extend(versions::check(runtime.as_ref(), config.strict_runtime).await?);
     let registries = Arc::new(Registries::new(registry_config(config)));
+    // Of volumes, networks and addresses: one program may be all of it.
+    let plugins = Plugins::default();
     let ports = Ports {
         runtime: runtime.clone(),
         stdio: Arc::new(StdioCompanions::new(exec_root.clone(), layout::companion("gantry-stdio")?)),
@@ -71,9 +73,10 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
         images: Arc::new(ContainerdImages::new(containerd.client()).with_registries(registries.clone())),
         registry: registries.clone(),
         network: network.clone(),
+        plugins: Arc::new(RemoteNetworks::new(&data_root, plugins.clone())),
         files: Arc::new(ContainerFolders::new(&data_root, layout::companion("gantry-logship")?)),
         execs: Arc::new(ExecNotes::new(&exec_root)),
-        volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root)),
+        volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root).with_plugins(plugins)),
         rootfs: Arc::new(RootFileSystems::new()),
         host: Arc::new(Host::new(&data_root)),
     };

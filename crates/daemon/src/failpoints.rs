@@ -50,6 +50,7 @@ pub fn wrap(ports: Ports) -> Ports {
         // Changes nothing here, so there is nothing to be half done.
         registry: ports.registry,
         network: Arc::new(Points(ports.network)),
+        plugins: Arc::new(Points(ports.plugins)),
         files: Arc::new(Points(ports.files)),
         execs: Arc::new(Points(ports.execs)),
         volumes: Arc::new(Points(ports.volumes)),

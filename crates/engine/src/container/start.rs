@@ -6,6 +6,8 @@
 //!                             └ sandbox, spec  ┘
 //! ```
 //!
+//! What plugins lend is taken with the addresses; their interfaces join when the sandbox is there.
+//!
 //! Whatever fails, `tear_down` takes away what was made; every removal accepts that there is nothing.
 
 use std::time::Duration;
@@ -23,6 +25,7 @@ use tokio::task::JoinHandle;
 use super::{Outcome, owner::Owner};
 use crate::{
     Engine,
+    lent::Holding,
     parts::{detached, within},
 };
 
@@ -121,7 +124,8 @@ impl Owner {
         let sandbox = self.sandbox_setup()?;
         let resolver = self.resolver_setup().await?;
         self.record.generation += 1;
-        let intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
+        let mut intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
+        intent.extend(self.takings.iter().map(Holding::gone));
         let changed_spec = (self.spec.as_ref() != Some(&spec)).then(|| spec.clone());
         // With its run: should the store lose it, a container that runs on keeps its addresses and ports.
         let copy = Bytes::from(serde_json::to_vec(&self.record).expect("a record is plain data"));
@@ -151,8 +155,12 @@ impl Owner {
         let commit = parts.ports.store.commit(intent);
         // All of them to their end, also where one fails: none may be at work any more when they are undone.
         let (commit, sandbox, told, mounts, paths) = tokio::join!(commit, make_sandbox, tell_spec, mounts, open_stdio);
+        if commit.is_ok() {
+            self.takings.drain(..).for_each(Holding::settled);
+        }
         commit.and(sandbox).and(told).and(mounts)?;
         let paths = paths?;
+        self.join_lent().await?;
         self.spec = Some(spec);
         Ok(paths)
     }
@@ -231,7 +239,8 @@ impl Owner {
         let exit = Exit { code, at: Timestamp::now(), oom_killed: false };
         if let Some(run) = self.record.run.as_mut() {
             run.exit = Some(exit);
-            run.endpoints.clear();
+            // What could not be made a debt stays marked.
+            run.endpoints.retain(|_, endpoint| endpoint.lent.is_some());
             run.ports.clear();
         } else {
             self.record.run = Some(Run { number: self.record.runs + 1, exit: Some(exit), ..Run::default() });

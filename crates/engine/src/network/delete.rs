@@ -1,11 +1,20 @@
-//! `DELETE /networks/{id}`: nobody joins any more, a durable tombstone, links and rules away, then the 2xx.
+//! `DELETE /networks/{id}`: nobody joins any more, a durable tombstone, links and rules away, plugins told, then the 2xx.
 
-use gantry_domain::{Error, Result, network::NetworkRecord, ports::Write};
+use std::time::Duration;
+
+use gantry_domain::{
+    Error, Result,
+    network::{NetworkRecord, lent::Debt},
+    ports::Write,
+};
 
 use crate::{
     Engine,
     parts::{Parts, detached},
 };
+
+/// What is waited for plugins that have to take back what they gave.
+const GIVE_BACK: Duration = Duration::from_secs(8);
 
 impl Engine {
     /// Removes a network that no running container is in. A client's hang-up does not cut it short.
@@ -21,6 +30,9 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
     if network.predefined {
         return Err(Error::forbidden(format!("{} is a pre-defined network and cannot be removed", network.name)));
     }
+    if let Some(driver) = network.driver_plugin() {
+        parts.find_driver(driver).await.map_err(|error| error.context("error while removing network"))?;
+    }
     {
         let mut claims = parts.claims.lock();
         if !claims.networks.contains_key(id) {
@@ -34,7 +46,8 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
         }
         claims.end_network(id, |container| name_of(parts, container.as_str()))?;
     }
-    if let Err(error) = parts.ports.store.commit(vec![Write::NetworkTombstone { id: id.clone() }]).await {
+    let debts = Debt::of_network(network).into_iter().collect();
+    if let Err(error) = parts.owe(debts, vec![Write::NetworkTombstone { id: id.clone() }]).await {
         parts.claims.lock().keep_network(id);
         return Err(error);
     }
@@ -46,6 +59,8 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
         ));
         return Err(error.context("error while removing network"));
     }
+    // Decided: what a plugin does not take is a debt, and holds nothing up.
+    parts.settle(&[id.to_string()], GIVE_BACK).await;
     parts.claims.lock().forget_network(id);
     super::publish(parts, network, "destroy", &[]);
     let (store, id) = (parts.ports.store.clone(), id.clone());

@@ -144,6 +144,7 @@ fn start(fakes: &Fakes) -> Start {
             images: all.clone(),
             registry: all.clone(),
             network: all.clone(),
+            plugins: all.clone(),
             files: all.clone(),
             execs: all.clone(),
             volumes: all.clone(),

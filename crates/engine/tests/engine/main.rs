@@ -8,6 +8,7 @@ mod health;
 mod lab;
 mod laws;
 mod names;
+mod plugins;
 mod recovery;
 mod stuck;
 mod volumes;
