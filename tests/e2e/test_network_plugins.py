@@ -357,9 +357,11 @@ def test_a_plugin_that_hangs_holds_up_no_removal_by_force(engine, plugin, method
     plugin.create("far")
     docker("create", "--name", "it", "--network", "far", "busybox", "sleep", "1000")
     plugin.faults(**{method: "hang"})
+    before = len(plugin.calls())
     start = threading.Thread(target=docker, args=("start", "it"), kwargs={"check": False})
     start.start()
-    time.sleep(1.5)
+    # It is at the plugin, or through where that hangs only at the end.
+    wait_until(lambda: method in plugin.calls()[before:] or not start.is_alive(), 60, f"a call of {method}")
     begun = time.monotonic()
     docker("rm", "-f", "it")
     assert time.monotonic() - begun < 15
