@@ -17,7 +17,9 @@ use gantry_containerd::{
 };
 use gantry_domain::container::validate::ApiVersion;
 use gantry_engine::{Engine, Ports, Start, network::predefined::DefaultBridge};
-use gantry_host::{ContainerFolders, ContainersRoot, ExecNotes, Host, LocalVolumes, RootFileSystems};
+use gantry_host::{
+    ContainerFolders, ContainersRoot, ExecNotes, Host, LocalVolumes, Plugins, RemoteNetworks, RootFileSystems,
+};
 use gantry_network::{KernelNetwork, NetworkSettings};
 use gantry_registry::{Proxies, Registries, RegistryConfig};
 use gantry_store::RecordStore;
@@ -69,6 +71,8 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     let registries = Arc::new(Registries::new(registry_config(config)));
     let maps = Arc::new(settings.id_maps());
     let root = ContainersRoot::from(maps.root());
+    // Of volumes, networks and addresses: one program may be all of it.
+    let plugins = Plugins::default();
     let ports = Ports {
         runtime: runtime.clone(),
         stdio: Arc::new(StdioCompanions::new(exec_root.clone(), layout::companion("gantry-stdio")?)),
@@ -78,9 +82,10 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
         ),
         registry: registries.clone(),
         network: network.clone(),
+        plugins: Arc::new(RemoteNetworks::new(&data_root, plugins.clone())),
         files: Arc::new(ContainerFolders::new(&data_root, layout::companion("gantry-logship")?).owned_by(root)),
         execs: Arc::new(ExecNotes::new(&exec_root)),
-        volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root).owned_by(root)),
+        volumes: Arc::new(LocalVolumes::new(&data_root, &exec_root).owned_by(root).with_plugins(plugins)),
         rootfs: Arc::new(RootFileSystems::new(maps)),
         host: Arc::new(Host::new(&data_root).owned_by(root)),
     };

@@ -9,7 +9,8 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     io::Write as _,
-    path::PathBuf,
+    net::IpAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,15 +21,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_domain::{
     ContainerId, Digest, ExecId, NetworkId, Result,
-    container::{Exit, copy::PathChange, log_shipment::LogShipment, record::ExecRecord},
+    container::{
+        Exit,
+        copy::PathChange,
+        log_shipment::LogShipment,
+        record::{Endpoint, ExecRecord},
+    },
     image::{Descriptor, ManifestEntry, NamedImage, PlatformImage},
     log::{LogBatch, LogQuery},
-    network::{NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
+    network::{Families, NetworkRecord, PortRequest, PublishedPort, names::ResolverSetup},
     platform::Platform,
     ports::*,
     volume::VolumeRecord,
 };
 use gantry_engine::Ports;
+use ipnet::IpNet;
 
 /// A port with a point before and after each call.
 struct Points<T: ?Sized>(Arc<T>);
@@ -43,6 +50,7 @@ pub fn wrap(ports: Ports) -> Ports {
         // Changes nothing here, so there is nothing to be half done.
         registry: ports.registry,
         network: Arc::new(Points(ports.network)),
+        plugins: Arc::new(Points(ports.plugins)),
         files: Arc::new(Points(ports.files)),
         execs: Arc::new(Points(ports.execs)),
         volumes: Arc::new(Points(ports.volumes)),
@@ -321,6 +329,9 @@ impl Network for Points<dyn Network> {
     async fn wire_sandbox(&self, setup: &SandboxSetup, process: u32) -> Result<PathBuf> {
         through!("network.wire_sandbox", self.0.wire_sandbox(setup, process))
     }
+    async fn return_interface(&self, id: &ContainerId, interface: &str, source: &str) -> Result<()> {
+        through!("network.return_interface", self.0.return_interface(id, interface, source))
+    }
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
         through!("network.delete_sandbox", self.0.delete_sandbox(id))
     }
@@ -344,6 +355,72 @@ impl Network for Points<dyn Network> {
     }
     fn warnings(&self) -> Vec<String> {
         self.0.warnings()
+    }
+}
+
+#[async_trait]
+impl NetworkPlugins for Points<dyn NetworkPlugins> {
+    async fn driver(&self, name: &str) -> Result<DriverTraits> {
+        through!("plugins.driver", self.0.driver(name))
+    }
+    async fn ipam(&self, name: &str) -> Result<IpamTraits> {
+        through!("plugins.ipam", self.0.ipam(name))
+    }
+    fn drivers(&self) -> Vec<String> {
+        self.0.drivers()
+    }
+    async fn without_gateway(&self, network: &NetworkRecord) -> Result<Families> {
+        through!("plugins.without_gateway", self.0.without_gateway(network))
+    }
+    async fn create_network(&self, network: &NetworkRecord) -> Result<()> {
+        through!("plugins.create_network", self.0.create_network(network))
+    }
+    async fn delete_network(&self, driver: &str, network: &NetworkId) -> Result<()> {
+        through!("plugins.delete_network", self.0.delete_network(driver, network))
+    }
+    async fn create_endpoint(
+        &self,
+        network: &NetworkRecord,
+        endpoint: &Endpoint,
+        options: &EndpointOptions,
+    ) -> Result<MadeEndpoint> {
+        through!("plugins.create_endpoint", self.0.create_endpoint(network, endpoint, options))
+    }
+    async fn delete_endpoint(&self, place: &Place) -> Result<()> {
+        through!("plugins.delete_endpoint", self.0.delete_endpoint(place))
+    }
+    async fn join(&self, place: &Place, sandbox: &Path, options: &EndpointOptions) -> Result<Joined> {
+        through!("plugins.join", self.0.join(place, sandbox, options))
+    }
+    async fn leave(&self, place: &Place) -> Result<()> {
+        through!("plugins.leave", self.0.leave(place))
+    }
+    async fn publish_endpoint(&self, place: &Place, options: &EndpointOptions) -> Result<()> {
+        through!("plugins.publish_endpoint", self.0.publish_endpoint(place, options))
+    }
+    async fn withdraw_endpoint(&self, place: &Place) -> Result<()> {
+        through!("plugins.withdraw_endpoint", self.0.withdraw_endpoint(place))
+    }
+    async fn endpoint_info(&self, place: &Place) -> Result<()> {
+        through!("plugins.endpoint_info", self.0.endpoint_info(place))
+    }
+    async fn request_pool(&self, ipam: &str, wanted: &PoolRequest) -> Result<GivenPool> {
+        through!("plugins.request_pool", self.0.request_pool(ipam, wanted))
+    }
+    async fn release_pool(&self, ipam: &str, pool: &str) -> Result<()> {
+        through!("plugins.release_pool", self.0.release_pool(ipam, pool))
+    }
+    async fn request_address(&self, ipam: &str, wanted: &AddressRequest) -> Result<IpNet> {
+        through!("plugins.request_address", self.0.request_address(ipam, wanted))
+    }
+    async fn release_address(&self, ipam: &str, pool: &str, address: IpAddr) -> Result<()> {
+        through!("plugins.release_address", self.0.release_address(ipam, pool, address))
+    }
+    async fn gifts(&self) -> Result<Vec<Gift>> {
+        through!("plugins.gifts", self.0.gifts())
+    }
+    async fn noted(&self, gift: &Gift) {
+        through!("plugins.noted", self.0.noted(gift))
     }
 }
 

@@ -12,9 +12,11 @@ pub mod check;
 pub mod endpoint;
 pub mod hosts;
 pub mod ipam;
+pub mod lent;
 pub mod links;
 pub mod names;
 pub mod options;
+pub mod pool_facts;
 pub mod resolv;
 
 /// What the store keeps of a network. The predefined three (`bridge`, `host`, `none`) are made at the first start.
@@ -49,6 +51,12 @@ pub struct NetworkRecord {
     /// The pools of these families were asked for: static addresses may be taken from them.
     #[serde(default)]
     pub own_pools: Families,
+    /// Its driver's networks are the same on every host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub global: bool,
+    /// What plugins have lent for it, and must be given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lent: Option<lent::LentNetwork>,
 }
 
 /// The two families of addresses.
@@ -81,6 +89,8 @@ impl NetworkRecord {
             config_only: false,
             config_from: String::new(),
             own_pools: Families::default(),
+            global: false,
+            lent: None,
         }
     }
 

@@ -6,6 +6,7 @@
 mod files;
 mod images;
 mod net;
+mod network_plugins;
 mod registry;
 mod runtime;
 mod stdio;
@@ -14,6 +15,7 @@ mod store;
 pub use files::*;
 pub use images::*;
 pub use net::*;
+pub use network_plugins::*;
 pub use registry::*;
 pub use runtime::*;
 pub use stdio::*;

@@ -17,6 +17,7 @@ mod health;
 mod inspect;
 mod kill;
 mod lend;
+mod lent;
 mod links;
 mod list;
 mod logs;
@@ -53,7 +54,7 @@ use gantry_domain::{
     ports::{BoxStream, ByteSink, OutputChunk},
 };
 
-pub(crate) use addresses::retake;
+pub(crate) use addresses::{random_mac, retake};
 pub use archive::ArchivePut;
 pub use connect::{NetworkConnect, NetworkDisconnect};
 pub(crate) use devices::device_drivers;

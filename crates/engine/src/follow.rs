@@ -9,7 +9,8 @@ impl Engine {
     /// The engine's own tasks; they run until the future is dropped.
     pub async fn run(&self) {
         let keep = self.parts.events.keep(self.parts.ports.store.clone());
-        futures::join!(keep, self.follow_runtime(), self.follow_companions(), self.follow_input(), self.sweep());
+        let follow = async { futures::join!(self.follow_runtime(), self.follow_companions(), self.follow_input()) };
+        futures::join!(keep, follow, self.sweep(), self.pay_debts());
     }
 
     /// containerd's events: out-of-memory kills, and a look at all tasks after each gap.

@@ -51,6 +51,7 @@ pub(crate) fn why(kept: &KeptRecord) -> String {
         RecordKind::Container => "container",
         RecordKind::Volume => "volume",
         RecordKind::Network => "network",
+        RecordKind::Debt => "debt",
         RecordKind::Other(kind) => kind,
     };
     let why = if kept.newer { "was written by a newer gantryd" } else { "cannot be read" };
@@ -70,7 +71,7 @@ pub(crate) fn claim(claims: &mut Claims, kept: &KeptRecord) {
             claims.kept.volumes.insert(kept.id.clone(), why(kept));
         }
         // Nothing takes a network away that no verb names.
-        RecordKind::Network | RecordKind::Other(_) => {}
+        RecordKind::Network | RecordKind::Debt | RecordKind::Other(_) => {}
     }
 }
 

@@ -11,6 +11,7 @@ mod facts;
 mod follow;
 pub mod image;
 mod kept;
+mod lent;
 pub mod network;
 mod parts;
 mod recover;

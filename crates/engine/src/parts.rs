@@ -12,7 +12,8 @@ use gantry_domain::{
     container::Snapshot,
     engine_id::EngineId,
     ports::{
-        ContainerFiles, ExecFiles, HostFacts, ImageStore, Network, Registry, RootFs, Runtime, Stdio, Store, Volumes,
+        ContainerFiles, ExecFiles, HostFacts, ImageStore, Network, NetworkPlugins, Registry, RootFs, Runtime, Stdio,
+        Store, Volumes,
     },
     settings::Settings,
 };
@@ -20,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     claims::Claims, container::owner::Handle, events::EventBus, exec::table::ExecTable, facts::CachedFacts,
-    image::Catalog, volume::Turns,
+    image::Catalog, lent::Debts, volume::Turns,
 };
 
 /// The outside, one adapter each.
@@ -32,6 +33,8 @@ pub struct Ports {
     pub images: Arc<dyn ImageStore>,
     pub registry: Arc<dyn Registry>,
     pub network: Arc<dyn Network>,
+    /// Of networks and addresses; those of volumes are behind `volumes`.
+    pub plugins: Arc<dyn NetworkPlugins>,
     pub files: Arc<dyn ContainerFiles>,
     pub execs: Arc<dyn ExecFiles>,
     pub volumes: Arc<dyn Volumes>,
@@ -54,6 +57,8 @@ pub(crate) struct Parts {
     /// Names, volumes, networks, addresses, images in use. Held for a few lines, never across an await.
     pub claims: Mutex<Claims>,
     pub volume_turns: Turns,
+    /// What plugins have to get back.
+    pub debts: Debts,
     pub catalog: Catalog,
     pub execs: ExecTable,
     /// passwd and group files of images by chain id; an image never changes.
@@ -115,6 +120,7 @@ impl Parts {
             containers: RwLock::default(),
             claims: Mutex::default(),
             volume_turns: Turns::default(),
+            debts: Debts::default(),
             execs: ExecTable::default(),
             users: Mutex::default(),
             working_dirs: Mutex::default(),

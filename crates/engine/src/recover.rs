@@ -53,6 +53,7 @@ impl Engine {
         for kept in &loaded.kept {
             parts.warn(format!("WARNING: {}", crate::kept::why(kept)));
         }
+        parts.debts.load(&loaded.debts);
         records::claim(&parts, &loaded);
         let engine = Self { parts };
         for record in &loaded.containers {
@@ -72,6 +73,7 @@ impl Engine {
     /// Brings the host in line with the records. Before it returns no lifecycle verb may run.
     pub async fn recover(&self, recovery: Recovery) -> Result<()> {
         let Recovery { loaded, bridge } = recovery;
+        self.parts.take_up_gifts().await;
         self.finish_removals(&loaded).await;
         self.adopt_volumes(&loaded).await;
         self.rebuild(&loaded).await;

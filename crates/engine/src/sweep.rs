@@ -151,6 +151,9 @@ impl Parts {
         if within(STEP_LIMIT, "taking a task away", ports.runtime.delete_task(id, None)).await.is_err() {
             within(STEP_LIMIT, "giving a shim up", ports.runtime.abandon_task(id)).await?;
         }
+        for debt in self.debts.of_container(id) {
+            self.return_interface(&debt).await;
+        }
         within(STEP_LIMIT, "taking a namespace away", ports.network.delete_sandbox(id)).await?;
         within(STEP_LIMIT, "giving ports back", ports.network.release_ports(id)).await?;
         within(STEP_LIMIT, "closing streams", ports.stdio.close(id)).await?;

@@ -31,6 +31,8 @@ pub struct SystemInfo {
     pub warnings: Vec<String>,
     /// Devices that CDI offers, by qualified name.
     pub cdi_devices: Vec<String>,
+    /// Network drivers: our own, those of networks, and plugins that were found.
+    pub network_drivers: Vec<String>,
     pub event_listeners: i64,
     pub now: jiff::Timestamp,
 }

@@ -8,6 +8,7 @@ mod files;
 mod host;
 mod images;
 mod network;
+mod network_plugins;
 mod registry;
 mod runtime;
 mod stdio;

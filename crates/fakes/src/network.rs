@@ -81,6 +81,14 @@ impl Network for Fakes {
         Ok(PathBuf::from("/run/fake/netns").join(setup.id.as_str()))
     }
 
+    async fn return_interface(&self, id: &ContainerId, interface: &str, _: &str) -> Result<()> {
+        self.calls.pass("network.return_interface")?;
+        if let Some(sandbox) = self.world().sandboxes.get_mut(id) {
+            sandbox.remove(interface);
+        }
+        Ok(())
+    }
+
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()> {
         self.calls.pass_in_time("network.delete_sandbox").await?;
         let mut world = self.world();

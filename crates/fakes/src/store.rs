@@ -32,6 +32,7 @@ impl Store for Fakes {
             container_tombstones: records.container_tombstones.iter().cloned().collect(),
             volumes: records.volumes.values().cloned().collect(),
             volume_tombstones: records.volume_tombstones.iter().cloned().collect(),
+            debts: records.debts.values().cloned().collect(),
             networks: records.networks.values().cloned().collect(),
             network_tombstones: records.network_tombstones.iter().cloned().collect(),
             kept: records.kept.clone(),
@@ -71,13 +72,23 @@ fn name_of(write: Option<&Write>) -> &'static str {
         Some(Write::Volume(_)) => "store.commit volume",
         Some(Write::VolumeTombstone { .. }) => "store.commit volume tombstone",
         Some(Write::VolumeGone { .. }) => "store.commit volume gone",
+        Some(Write::Debt(_)) => "store.commit debt",
+        Some(Write::DebtGone { .. }) => "store.commit debt gone",
         Some(_) => "store.commit network",
         None => "store.commit nothing",
     }
 }
 
 fn check(records: &Records, write: &Write) -> Result<()> {
-    let Write::Container(record) = write else { return Ok(()) };
+    let record = match write {
+        Write::Container(record) => record,
+        Write::Debt(debt) => {
+            let known = records.debts.get(&debt.id).map_or(0, |known| known.generation);
+            let older = debt.generation < known;
+            return if older { Err(Error::conflict("the debt was changed meanwhile")) } else { Ok(()) };
+        }
+        _ => return Ok(()),
+    };
     let known = records.containers.get(&record.id).map_or(0, |known| known.generation);
     if records.container_tombstones.contains(&record.id) {
         return Err(Error::conflict("the container is being removed"));
@@ -122,6 +133,12 @@ fn apply(records: &mut Records, write: Write) {
         Write::NetworkGone { id } => {
             records.networks.remove(&id);
             records.network_tombstones.remove(&id);
+        }
+        Write::Debt(debt) => {
+            records.debts.insert(debt.id.clone(), debt);
+        }
+        Write::DebtGone { id } => {
+            records.debts.remove(&id);
         }
     }
 }

@@ -53,6 +53,14 @@ pub struct World {
     pub networks: BTreeSet<NetworkId>,
     /// Paths of the host with the labels that they were given.
     pub relabelled: BTreeMap<String, String>,
+    /// The ledger of the plugin `far`: what it has lent.
+    pub lent: BTreeSet<String>,
+    /// What it gave and the engine has not noted yet.
+    pub gifts: BTreeSet<gantry_domain::ports::Gift>,
+    /// It is not there.
+    pub plugin_away: bool,
+    /// It wants to be told at the start what is in use.
+    pub plugin_forgets: bool,
     pub folders: BTreeMap<ContainerId, BTreeMap<String, Bytes>>,
     pub exec_notes: BTreeMap<ExecId, ExecRecord>,
     pub volumes: BTreeMap<String, VolumeRecord>,
@@ -83,6 +91,7 @@ pub struct Records {
     pub volume_tombstones: BTreeSet<String>,
     pub networks: BTreeMap<NetworkId, NetworkRecord>,
     pub network_tombstones: BTreeSet<NetworkId>,
+    pub debts: BTreeMap<String, gantry_domain::network::lent::Debt>,
     /// Records that the engine cannot use.
     pub kept: Vec<KeptRecord>,
     /// What a damaged store says of itself at the next load.
@@ -184,6 +193,9 @@ impl World {
         // The default bridge stands for as long as the engine does.
         let predefined = |id: &&NetworkId| self.records.networks.get(*id).is_some_and(|network| network.predefined);
         self.networks.iter().filter(|id| !predefined(id)).for_each(|id| add("network", id));
+        self.lent.iter().for_each(|line| add("lent", line));
+        self.gifts.iter().for_each(|gift| add("gift", &format!("{gift:?}")));
+        self.records.debts.keys().for_each(|id| add("debt", id));
         self.resolvers.keys().for_each(|id| add("resolver", id));
         self.ports.keys().for_each(|id| add("ports", id));
         self.folders.keys().for_each(|id| add("folder", id));

@@ -7,6 +7,8 @@
 //!
 //! A plugin is asked once what it implements (`/Plugin.Activate`), and again when it was not there.
 
+mod volume;
+
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
@@ -15,20 +17,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use gantry_domain::{Error, Result};
+use gantry_domain::{Error, ErrorKind, Result};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, Response, Uri, body::Incoming};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 const TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
-/// One call. A volume driver may have to wait for the network.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A plugin that does not listen may be starting.
-const STARTING: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(100);
 /// Of an answer, bytes.
 const MAX_ANSWER: usize = 4 << 20;
@@ -47,6 +45,45 @@ pub struct Plugins {
 pub struct Plugin {
     name: String,
     address: String,
+}
+
+/// How long one call may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    answer: Duration,
+    /// A plugin that does not listen may be starting.
+    starting: Duration,
+}
+
+impl Limit {
+    /// A driver may have to wait for the network.
+    pub const PATIENT: Self = Self { answer: Duration::from_secs(30), starting: Duration::from_secs(5) };
+    /// For what can be tried again.
+    pub const BRIEF: Self = Self { answer: Duration::from_secs(4), starting: Duration::ZERO };
+}
+
+/// Why a call has no answer of use.
+#[derive(Debug)]
+pub enum Failure {
+    /// It was not reached, or did not answer in time.
+    Away(String),
+    /// What it said, with the status where that was not 200.
+    Refused(Option<u16>, String),
+}
+
+impl Failure {
+    /// In dockerd's form: the method in front where the status said it, but for a body that did (`remote`).
+    pub fn text(&self, method: &str) -> String {
+        match self {
+            Self::Refused(None, said) => format!("remote: {said}"),
+            Self::Refused(Some(_), said) | Self::Away(said) => format!("{method}: {said}"),
+        }
+    }
+
+    /// The plugin does not know the method.
+    pub fn is_unknown_method(&self) -> bool {
+        matches!(self, Self::Refused(Some(404), _))
+    }
 }
 
 #[derive(Deserialize)]
@@ -74,6 +111,15 @@ impl Default for Plugins {
 impl Plugins {
     /// The plugin of that name that implements `what` (`VolumeDriver`); `None` where there is none.
     pub async fn find(&self, name: &str, what: &str) -> Result<Option<Plugin>> {
+        let found = self.find_within(name, what, Limit::PATIENT).await;
+        found.map_err(|error| match error.kind() {
+            ErrorKind::Unavailable => error.with_kind(ErrorKind::System),
+            _ => error,
+        })
+    }
+
+    /// The same in little or much time. `Unavailable` for one that is there and is not reached.
+    pub async fn find_within(&self, name: &str, what: &str, limit: Limit) -> Result<Option<Plugin>> {
         if name.is_empty() || name.contains('/') || name.starts_with('.') {
             return Ok(None);
         }
@@ -83,7 +129,8 @@ impl Plugins {
         let implements = match known {
             Some(known) => known,
             None => {
-                let answer = plugin.call("/Plugin.Activate", &Value::Null).await?;
+                let answer = plugin.ask("Plugin.Activate", &Value::Null, limit).await;
+                let answer = answer.map_err(|failure| away("Plugin.Activate", &failure))?;
                 let activated: Activated = serde_json::from_value(answer).unwrap_or_default();
                 let found: BTreeSet<String> = activated.implements.into_iter().collect();
                 self.active.lock().insert(name.to_owned(), found.clone());
@@ -126,35 +173,52 @@ impl Plugin {
     /// `POST` of this method, as `/VolumeDriver.Mount`. `System` with the plugin's own words where it reports an error,
     /// where it cannot be reached or does not answer in time.
     pub async fn call(&self, method: &str, body: &Value) -> Result<Value> {
-        let named = |why: String| Error::system(format!("{}: {why}", method.trim_start_matches('/')));
-        let answer = match timeout(PATIENCE, self.exchange(method, body)).await {
-            Ok(answer) => answer.map_err(|why| named(format!("error while calling plugin {}: {why}", self.name)))?,
-            Err(_) => return Err(named(format!("plugin {} did not answer in time", self.name))),
-        };
-        let (ok, bytes) = answer;
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let said = value.get("Err").and_then(Value::as_str).unwrap_or_default();
-        match (ok, said.is_empty()) {
-            (true, true) => Ok(value),
-            (true, false) => Err(Error::system(said)),
-            (false, false) => Err(named(said.to_owned())),
-            (false, true) => Err(named(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        let method = method.trim_start_matches('/');
+        match self.ask(method, body, Limit::PATIENT).await {
+            Ok(value) => Ok(value),
+            Err(Failure::Refused(None, said)) => Err(Error::system(said)),
+            Err(failure) => Err(Error::system(failure.text(method))),
         }
     }
 
-    async fn exchange(&self, method: &str, body: &Value) -> std::result::Result<(bool, Bytes), String> {
+    /// `POST` of this method, as `NetworkDriver.Join`.
+    pub async fn ask(&self, method: &str, body: &Value, limit: Limit) -> std::result::Result<Value, Failure> {
+        let answer = match timeout(limit.answer, self.exchange(&format!("/{method}"), body, limit.starting)).await {
+            Ok(answer) => {
+                answer.map_err(|why| Failure::Away(format!("error while calling plugin {}: {why}", self.name)))?
+            }
+            Err(_) => return Err(Failure::Away(format!("plugin {} did not answer in time", self.name))),
+        };
+        let (status, bytes) = answer;
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        // Drivers of addresses call it Error.
+        let said = ["Err", "Error"].iter().filter_map(|key| value.get(key)?.as_str()).find(|said| !said.is_empty());
+        match (status, said) {
+            (None, None) => Ok(value),
+            (status, Some(said)) => Err(Failure::Refused(status, said.to_owned())),
+            (status, None) => Err(Failure::Refused(status, String::from_utf8_lossy(&bytes).trim().to_owned())),
+        }
+    }
+
+    /// The status where it is not one of success, and the body.
+    async fn exchange(
+        &self,
+        method: &str,
+        body: &Value,
+        starting: Duration,
+    ) -> std::result::Result<(Option<u16>, Bytes), String> {
         let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let begun = Instant::now();
         let response = loop {
             match self.send(method, bytes.clone()).await {
-                Err((true, _)) if begun.elapsed() < STARTING => sleep(AGAIN).await,
+                Err((true, _)) if begun.elapsed() < starting => sleep(AGAIN).await,
                 Err((_, why)) => return Err(why),
                 Ok(response) => break response,
             }
         };
-        let ok = response.status().is_success();
+        let status = Some(response.status()).filter(|status| !status.is_success()).map(|status| status.as_u16());
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((ok, body.map_err(|error| error.to_string())?.to_bytes()))
+        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
     }
 
     /// An error says whether nobody was reached, so that the plugin cannot have heard it.
@@ -184,40 +248,10 @@ impl Plugin {
     }
 }
 
-/// A volume driver's calls.
-impl Plugin {
-    /// Makes the volume; one that the plugin has already is taken as it is.
-    pub async fn volume_create(&self, name: &str, options: Value) -> Result<()> {
-        if self.volume_get(name).await.is_ok() {
-            return Ok(());
-        }
-        self.call("/VolumeDriver.Create", &json!({"Name": name, "Opts": options})).await.map(drop)
-    }
-
-    pub async fn volume_get(&self, name: &str) -> Result<Value> {
-        let answer = self.call("/VolumeDriver.Get", &json!({"Name": name})).await?;
-        match answer.get("Volume") {
-            Some(volume) if !volume.is_null() => Ok(volume.clone()),
-            _ => Err(Error::not_found(format!("get {name}: no such volume"))),
-        }
-    }
-
-    pub async fn volume_remove(&self, name: &str) -> Result<()> {
-        self.call("/VolumeDriver.Remove", &json!({"Name": name})).await.map(drop)
-    }
-
-    /// Where it is, for this user.
-    pub async fn volume_mount(&self, name: &str, user: &str) -> Result<PathBuf> {
-        let answer = self.call("/VolumeDriver.Mount", &json!({"Name": name, "ID": user})).await?;
-        let at = answer.get("Mountpoint").and_then(Value::as_str).unwrap_or_default();
-        if !Path::new(at).is_absolute() {
-            return Err(Error::system(format!("plugin {} mounted the volume at {at:?}", self.name)));
-        }
-        Ok(at.into())
-    }
-
-    pub async fn volume_unmount(&self, name: &str, user: &str) -> Result<()> {
-        self.call("/VolumeDriver.Unmount", &json!({"Name": name, "ID": user})).await.map(drop)
+fn away(method: &str, failure: &Failure) -> Error {
+    match failure {
+        Failure::Away(_) => Error::unavailable(failure.text(method)),
+        Failure::Refused(..) => Error::system(failure.text(method)),
     }
 }
 

@@ -51,6 +51,12 @@ impl LocalVolumes {
         Self { owner, ..self }
     }
 
+    /// With the knowledge of plugins that others have too.
+    #[must_use]
+    pub fn with_plugins(self, plugins: Plugins) -> Self {
+        Self { plugins, ..self }
+    }
+
     /// The volume's own folder. Names are checked here once more: they become paths.
     fn folder(&self, name: &str) -> Result<PathBuf> {
         let fine = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);

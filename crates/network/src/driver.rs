@@ -2,11 +2,12 @@
 
 use std::{io, net::IpAddr, os::fd::BorrowedFd};
 
-use gantry_domain::{Error, Result, container::record::Endpoint, network::NetworkRecord};
+use gantry_domain::{Result, container::record::Endpoint, network::NetworkRecord};
 
 use crate::{link, netlink::Route, rules::BridgeRules, settings::NetworkSettings, sysctl};
 
 pub mod bridge;
+pub mod lent;
 mod parented;
 
 /// One kind of network.
@@ -64,6 +65,7 @@ pub fn join(driver: &dyn Driver, join: &Join<'_>) -> io::Result<()> {
         steps.extend(endpoint.ipv4.map(|_| link::add_device_route(index, false)));
         steps.extend(endpoint.ipv6.map(|_| link::add_device_route(index, true)));
     }
+    steps.extend(endpoint.lent.iter().flat_map(|lent| lent::routes(lent, index)));
     join.inside.execute(steps)?;
     for (key, value) in &endpoint.sysctls {
         sysctl::set(key, value)
@@ -78,15 +80,14 @@ fn link_local(ip: IpAddr) -> ipnet::IpNet {
     ipnet::IpNet::new(ip, prefix).unwrap_or_else(|_| ip.into())
 }
 
-/// The driver of that name.
-pub fn named(name: &str) -> Result<&'static dyn Driver> {
+/// The driver of that name. What is not built in is a plugin, and was found before it came here.
+pub fn named(name: &str) -> &'static dyn Driver {
     match name {
-        "bridge" => Ok(&bridge::Bridge),
-        "host" | "null" | "none" => Ok(&Nothing),
-        "macvlan" => Ok(&parented::MACVLAN),
-        "ipvlan" => Ok(&parented::IPVLAN),
-        // libnetwork's words for a plugin that is not there.
-        _ => Err(Error::not_found(format!("could not find plugin {name} in v1 plugin registry: plugin not found"))),
+        "bridge" => &bridge::Bridge,
+        "host" | "null" | "none" => &Nothing,
+        "macvlan" => &parented::MACVLAN,
+        "ipvlan" => &parented::IPVLAN,
+        _ => &lent::Lent,
     }
 }
 

@@ -145,7 +145,7 @@ impl Inner {
     }
 
     fn ensure_network(&self, network: &NetworkRecord) -> Result<()> {
-        let driver = driver::named(&network.driver)?;
+        let driver = driver::named(&network.driver);
         // Before the first rule: they would be about somebody else's interface.
         driver.check(network)?;
         if let Some(parent) = driver.parent(network) {
@@ -288,7 +288,7 @@ impl Network for KernelNetwork {
 
     fn expect_networks(&self, networks: &[NetworkRecord]) {
         let parent =
-            |network: &NetworkRecord| Some((network.id.clone(), driver::named(&network.driver).ok()?.parent(network)?));
+            |network: &NetworkRecord| Some((network.id.clone(), driver::named(&network.driver).parent(network)?));
         self.inner.parents.lock().extend(networks.iter().filter_map(parent));
     }
 
@@ -361,6 +361,15 @@ impl Network for KernelNetwork {
             Ok(())
         })
         .await
+    }
+
+    async fn return_interface(&self, id: &ContainerId, interface: &str, source: &str) -> Result<()> {
+        if !self.inner.namespaces.is_pinned(id) {
+            return Ok(());
+        }
+        let path = self.inner.namespaces.path(id);
+        let (interface, source) = (interface.to_owned(), source.to_owned());
+        Ok(namespace::on_a_thread(move || driver::lent::give_back(&path, &interface, &source)).await?)
     }
 
     async fn adopt_sandbox(&self, setup: &SandboxSetup) -> Result<()> {

@@ -178,6 +178,22 @@ pub fn set_alias_at(index: u32, alias: &str) -> Step {
     (RouteNetlinkMessage::SetLink(link), 0)
 }
 
+/// Into another namespace, down, under a name that it has from then on.
+pub fn move_to(index: u32, namespace: BorrowedFd<'_>, name: &str) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.change_mask |= LinkFlags::Up;
+    link.attributes = vec![LinkAttribute::NetNsFd(namespace.as_raw_fd()), LinkAttribute::IfName(name.into())];
+    (RouteNetlinkMessage::SetLink(link), 0)
+}
+
+pub fn set_mac(index: u32, mac: Mac) -> Step {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    (RouteNetlinkMessage::SetLink(link), 0)
+}
+
 pub fn delete_index(index: u32) -> Step {
     let mut link = LinkMessage::default();
     link.header.index = index;
@@ -264,14 +280,31 @@ pub fn describe(link: &LinkMessage) -> Described {
 
 /// A default route that needs no gateway (ipvlan's l3 modes).
 pub fn add_device_route(index: u32, v6: bool) -> Step {
+    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    (RouteNetlinkMessage::NewRoute(on_the_link(index, family)), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// A route to a net, by a next hop or on the link.
+pub fn add_route(index: u32, to: IpNet, next_hop: Option<IpAddr>) -> Step {
+    let mut route = on_the_link(index, family_of(to.addr()));
+    route.header.destination_prefix_length = to.prefix_len();
+    route.attributes.push(RouteAttribute::Destination(RouteAddress::from(to.trunc().addr())));
+    if let Some(next_hop) = next_hop {
+        route.header.scope = RouteScope::Universe;
+        route.attributes.push(RouteAttribute::Gateway(RouteAddress::from(next_hop)));
+    }
+    (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+fn on_the_link(index: u32, family: AddressFamily) -> RouteMessage {
     let mut route = RouteMessage::default();
-    route.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    route.header.address_family = family;
     route.header.table = RouteHeader::RT_TABLE_MAIN;
     route.header.protocol = RouteProtocol::Boot;
     route.header.scope = RouteScope::Link;
     route.header.kind = RouteType::Unicast;
     route.attributes = vec![RouteAttribute::Oif(index)];
-    (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
+    route
 }
 
 pub fn add_default_route(gateway: IpAddr) -> Step {

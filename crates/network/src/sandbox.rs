@@ -128,7 +128,7 @@ struct Wiring<'a> {
 
 impl Wiring<'_> {
     fn join(&self, network: &NetworkRecord, endpoint: &Endpoint) -> io::Result<()> {
-        let driver = driver::named(&network.driver).map_err(io::Error::other)?;
+        let driver = driver::named(&network.driver);
         let host_interface = host_interface(&self.setup.id, endpoint.slot.into());
         driver::join(driver, &self.request(network, endpoint, &host_interface))
     }
@@ -151,7 +151,7 @@ impl Wiring<'_> {
         let inside = described(self.inside)?;
         let mut joined = BTreeSet::new();
         for (network, endpoint) in &self.setup.endpoints {
-            let driver = driver::named(&network.driver).map_err(io::Error::other)?;
+            let driver = driver::named(&network.driver);
             let mac = endpoint::mac(&endpoint.mac);
             let there = inside.iter().any(|link| link.name == endpoint.interface && (mac.is_none() || link.mac == mac));
             let name = host_interface(&self.setup.id, endpoint.slot.into());

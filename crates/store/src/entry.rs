@@ -12,12 +12,14 @@ impl Kind {
     pub const CONTAINER: Self = Self(1);
     pub const VOLUME: Self = Self(2);
     pub const NETWORK: Self = Self(3);
+    pub const DEBT: Self = Self(4);
 
     pub fn name(self) -> String {
         match self {
             Self::CONTAINER => "container".into(),
             Self::VOLUME => "volume".into(),
             Self::NETWORK => "network".into(),
+            Self::DEBT => "debt".into(),
             Self(other) => format!("kind-{other}"),
         }
     }
@@ -82,6 +84,8 @@ impl Entry {
             Write::VolumeGone { name } => entry(Kind::VOLUME, name, Op::Gone),
             Write::NetworkTombstone { id } => entry(Kind::NETWORK, id.as_str(), Op::Tombstone),
             Write::NetworkGone { id } => entry(Kind::NETWORK, id.as_str(), Op::Gone),
+            Write::Debt(r) => put(Kind::DEBT, &r.id, r.schema, r.generation, serde_json::to_vec(r))?,
+            Write::DebtGone { id } => entry(Kind::DEBT, id, Op::Gone),
         })
     }
 

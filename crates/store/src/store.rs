@@ -229,6 +229,7 @@ fn take(loaded: &mut Loaded, key: Key, slot: Slot, data: std::io::Result<Vec<u8>
         }
         (Kind::CONTAINER, _) => parse(&data).map(|record| loaded.containers.push(record)),
         (Kind::NETWORK, _) => parse(&data).map(|record| loaded.networks.push(record)),
+        (Kind::DEBT, _) => parse(&data).map(|record| loaded.debts.push(record)),
         (_, _) => parse(&data).map(|record| loaded.volumes.push(record)),
     };
     if let Err(error) = taken {
@@ -244,6 +245,7 @@ fn kept_kind(kind: Kind) -> RecordKind {
         Kind::CONTAINER => RecordKind::Container,
         Kind::VOLUME => RecordKind::Volume,
         Kind::NETWORK => RecordKind::Network,
+        Kind::DEBT => RecordKind::Debt,
         other => RecordKind::Other(other.name()),
     }
 }

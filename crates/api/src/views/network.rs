@@ -100,11 +100,12 @@ pub struct NetworkPruneResponse {
 
 impl From<NetworkRecord> for Network {
     fn from(record: NetworkRecord) -> Self {
+        let scope = record.scope().to_owned();
         Self {
             name: record.name,
             id: record.id.to_string(),
             created: record.created.into(),
-            scope: "local".to_owned(),
+            scope,
             driver: record.driver,
             enable_ipv4: record.enable_ipv4,
             enable_ipv6: record.enable_ipv6,

@@ -191,6 +191,9 @@ pub struct Endpoint {
     pub link_local: Vec<std::net::IpAddr>,
     /// `net.*` settings of this interface.
     pub sysctls: BTreeMap<String, String>,
+    /// The mark that something of plugins is to be given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lent: Option<Box<crate::network::lent::Lent>>,
 }
 
 /// How a run ended.

@@ -39,6 +39,9 @@ pub trait Network: Send + Sync {
     /// default routes and published ports when the endpoint that gave them changed. May be repeated; what is as wanted
     /// is not touched. `NotFound` when the namespace is gone.
     async fn update_sandbox(&self, setup: &SandboxSetup) -> Result<()>;
+    /// Moves an interface that was lent out of the container's namespace, back to the host under the name it had there.
+    /// Absent is `Ok`.
+    async fn return_interface(&self, id: &ContainerId, interface: &str, source: &str) -> Result<()>;
     /// Takes the namespace and all in it away; keeps the reserved ports. Absent is `Ok`.
     async fn delete_sandbox(&self, id: &ContainerId) -> Result<()>;
     /// After a restart: takes the sandbox of a container that still runs back under care, and mends what is missing

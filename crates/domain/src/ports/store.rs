@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerId, NetworkId, Result, container::ContainerRecord, event::Event, network::NetworkRecord,
+    ContainerId, NetworkId, Result,
+    container::ContainerRecord,
+    event::Event,
+    network::{NetworkRecord, lent::Debt},
     volume::VolumeRecord,
 };
 
@@ -52,6 +55,11 @@ pub enum Write {
     NetworkGone {
         id: NetworkId,
     },
+    /// To be given back to plugins, until `DebtGone`.
+    Debt(Debt),
+    DebtGone {
+        id: String,
+    },
 }
 
 /// The records at the start.
@@ -64,6 +72,8 @@ pub struct Loaded {
     pub volume_tombstones: Vec<String>,
     pub networks: Vec<NetworkRecord>,
     pub network_tombstones: Vec<NetworkId>,
+    /// What is to be given back to plugins.
+    pub debts: Vec<Debt>,
     /// Records that are there and that this version cannot use. Nothing of theirs may be touched.
     pub kept: Vec<KeptRecord>,
     /// The store was damaged and has been rebuilt: nothing unclaimed may be deleted in the first pass, and the
@@ -88,6 +98,7 @@ pub enum RecordKind {
     Container,
     Volume,
     Network,
+    Debt,
     /// A kind that only a newer version knows.
     Other(String),
 }

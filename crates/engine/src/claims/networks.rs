@@ -24,10 +24,26 @@ impl Claims {
             )));
         }
         self.check_parent(network)?;
-        if network.subnets().any(|subnet| ipam::overlaps(subnet, &self.subnets())) {
+        self.check_pools(network)?;
+        self.passing.insert(network.id.clone(), network.clone());
+        Ok(())
+    }
+
+    /// Takes the pools that a plugin has given to a network that is being made.
+    pub fn set_pools(&mut self, network: &NetworkRecord) -> Result<()> {
+        let before = self.passing.remove(&network.id);
+        let checked = self.check_pools(network);
+        let stays = if checked.is_ok() { Some(network.clone()) } else { before };
+        self.passing.extend(stays.map(|network| (network.id.clone(), network)));
+        checked
+    }
+
+    /// Where neither addresses nor links are ours, one pool may be in two networks.
+    fn check_pools(&self, network: &NetworkRecord) -> Result<()> {
+        let foreign = network.driver_plugin().is_some() && network.ipam_plugin().is_some();
+        if !foreign && network.subnets().any(|subnet| ipam::overlaps(subnet, &self.subnets())) {
             return Err(Error::forbidden("invalid pool request: Pool overlaps with other one on this address space"));
         }
-        self.passing.insert(network.id.clone(), network.clone());
         Ok(())
     }
 

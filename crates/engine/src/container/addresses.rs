@@ -52,9 +52,9 @@ pub(crate) fn normalize(record: &mut ContainerRecord, claims: &Claims) -> Result
     Ok(())
 }
 
-/// Takes a place in each network. `record.run` is the run before: its addresses are taken again where they are free.
-/// All or nothing.
-pub(crate) fn reserve(claims: &mut Claims, record: &ContainerRecord) -> Result<BTreeMap<String, Endpoint>> {
+/// Takes a place in each network, with addresses where they are ours to give. `record.run` is the run before: its
+/// addresses are taken again where they are free. All or nothing.
+pub(crate) fn reserve(claims: &mut Claims, record: &ContainerRecord) -> Result<Vec<(NetworkRecord, Endpoint)>> {
     let mut made = Vec::new();
     for (_, network) in networks_of(record, claims)? {
         match join(claims, record, &network) {
@@ -65,32 +65,30 @@ pub(crate) fn reserve(claims: &mut Claims, record: &ContainerRecord) -> Result<B
             }
         };
     }
+    Ok(made)
+}
+
+/// Numbers and names of interfaces, by which endpoint leads outside.
+pub(crate) fn arrange(
+    record: &ContainerRecord,
+    mut made: Vec<(NetworkRecord, Endpoint)>,
+) -> BTreeMap<String, Endpoint> {
     endpoint::sort(&mut made);
     let mut endpoints = BTreeMap::new();
     for (network, mut endpoint) in made {
         place(&mut endpoint, &network, &record.networks[&network.name], &endpoints);
         endpoints.insert(network.name, endpoint);
     }
-    Ok(endpoints)
+    endpoints
 }
 
 /// Takes a place in one network more, for a container that runs.
-pub(crate) fn reserve_one(
-    claims: &mut Claims,
-    record: &ContainerRecord,
-    network: &NetworkRecord,
-    present: &BTreeMap<String, Endpoint>,
-) -> Result<Endpoint> {
-    match join(claims, record, network) {
-        Ok(mut endpoint) => {
-            place(&mut endpoint, network, &record.networks[&network.name], present);
-            Ok(endpoint)
-        }
-        Err(error) => {
-            claims.leave_network(&network.id, &record.id);
-            Err(error)
-        }
+pub(crate) fn reserve_one(claims: &mut Claims, record: &ContainerRecord, network: &NetworkRecord) -> Result<Endpoint> {
+    let joined = join(claims, record, network);
+    if joined.is_err() {
+        claims.leave_network(&network.id, &record.id);
     }
+    joined
 }
 
 fn join(claims: &mut Claims, record: &ContainerRecord, network: &NetworkRecord) -> Result<Endpoint> {
@@ -108,23 +106,44 @@ fn join(claims: &mut Claims, record: &ContainerRecord, network: &NetworkRecord) 
         endpoint.dns_names = endpoint::dns_names(record, asked.aliases.as_deref());
     }
     claims.join_network(&network.id, &record.id, &endpoint.endpoint_id);
-    let no_ipv6 = record.host_config.sysctls.get(NO_IPV6).is_some_and(|value| value == "1");
-    if let Some(IpNet::V4(net)) = address(claims, record, network, false)? {
-        endpoint.ipv4 = Some(net);
-        if let Some(IpAddr::V4(gateway)) = gateway(network, net.into())? {
-            endpoint.ipv4_gateway = Some(gateway);
+    if network.ipam_plugin().is_none() {
+        if let Some(IpNet::V4(net)) = address(claims, record, network, false)? {
+            endpoint.ipv4 = Some(net);
+        }
+        if !is_without_ipv6(record)
+            && let Some(IpNet::V6(net)) = address(claims, record, network, true)?
+        {
+            endpoint.ipv6 = Some(net);
         }
     }
-    if !no_ipv6 && let Some(IpNet::V6(net)) = address(claims, record, network, true)? {
-        endpoint.ipv6 = Some(net);
-        if let Some(IpAddr::V6(gateway)) = gateway(network, net.into())? {
-            endpoint.ipv6_gateway = Some(gateway);
-        }
-    }
+    add_gateways(&mut endpoint, network)?;
     let link_local = asked.ipam_config.iter().filter_map(|ipam| ipam.link_local_ips.as_ref()).flatten();
     endpoint.link_local = link_local.filter_map(|text| text.parse().ok()).collect();
-    endpoint.mac = mac(record, network, asked, &endpoint);
+    endpoint.mac = asked_mac(record, network, asked);
+    add_mac(&mut endpoint, network);
     Ok(endpoint)
+}
+
+pub(crate) fn is_without_ipv6(record: &ContainerRecord) -> bool {
+    record.host_config.sysctls.get(NO_IPV6).is_some_and(|value| value == "1")
+}
+
+/// Of a plugin's network the plugin says them, at the join.
+pub(crate) fn add_gateways(endpoint: &mut Endpoint, network: &NetworkRecord) -> Result<()> {
+    if network.driver_plugin().is_some() {
+        return Ok(());
+    }
+    if let Some(net) = endpoint.ipv4
+        && let Some(IpAddr::V4(gateway)) = gateway(network, net.into())?
+    {
+        endpoint.ipv4_gateway = Some(gateway);
+    }
+    if let Some(net) = endpoint.ipv6
+        && let Some(IpAddr::V6(gateway)) = gateway(network, net.into())?
+    {
+        endpoint.ipv6_gateway = Some(gateway);
+    }
+    Ok(())
 }
 
 /// An address of one family: the one asked for, the one of the run before, or the next; none where the network has no
@@ -170,25 +189,36 @@ fn gateway(network: &NetworkRecord, address: IpNet) -> Result<Option<IpAddr>> {
     Ok(pool.and_then(gantry_domain::network::IpamConfig::gateway_address))
 }
 
-fn mac(record: &ContainerRecord, network: &NetworkRecord, asked: &EndpointSettings, endpoint: &Endpoint) -> String {
+/// Empty where none was asked for.
+pub(crate) fn asked_mac(record: &ContainerRecord, network: &NetworkRecord, asked: &EndpointSettings) -> String {
     let mode = &record.host_config.network_mode;
     let is_main = *mode == network.name || *mode == network.id.as_str() || record.networks.len() == 1;
-    if network.driver == "ipvlan" {
-        // All share the parent's.
-        return String::new();
-    }
     match (asked.mac_address.as_str(), record.config.mac_address.as_str()) {
-        ("", general) if !general.is_empty() && is_main => general.to_owned(),
-        ("", _) => match (endpoint.ipv4, endpoint.ipv6) {
-            (Some(v4), _) => mac_of(v4.addr()),
-            (None, Some(v6)) => {
-                let [.., a, b, c, d] = v6.addr().octets();
-                mac_of(Ipv4Addr::new(a, b, c, d))
-            }
-            (None, None) => mac_of(Ipv4Addr::from(rand::random::<u32>())),
-        },
+        // All share the parent's.
+        _ if network.driver == "ipvlan" => String::new(),
+        ("", general) if is_main => general.to_owned(),
         (typed, _) => typed.to_owned(),
     }
+}
+
+/// The one that follows from the address. A plugin chooses one itself, and addresses of a plugin are not there yet.
+pub(crate) fn add_mac(endpoint: &mut Endpoint, network: &NetworkRecord) {
+    let later = network.ipam_plugin().is_some() && endpoint.lent.is_none();
+    if !endpoint.mac.is_empty() || network.driver == "ipvlan" || network.driver_plugin().is_some() || later {
+        return;
+    }
+    endpoint.mac = match (endpoint.ipv4, endpoint.ipv6) {
+        (Some(v4), _) => mac_of(v4.addr()),
+        (None, Some(v6)) => {
+            let [.., a, b, c, d] = v6.addr().octets();
+            mac_of(Ipv4Addr::new(a, b, c, d))
+        }
+        (None, None) => random_mac(),
+    };
+}
+
+pub(crate) fn random_mac() -> String {
+    mac_of(Ipv4Addr::from(rand::random::<u32>()))
 }
 
 /// dockerd's rule for a MAC without a wish: locally administered, the address in its last four bytes.
@@ -197,8 +227,8 @@ fn mac_of(address: Ipv4Addr) -> String {
     format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
-/// Number and interface of an endpoint among those that are there.
-fn place(
+/// Number and interface of an endpoint among those that are there; a plugin names its interface at the join.
+pub(crate) fn place(
     endpoint: &mut Endpoint,
     network: &NetworkRecord,
     asked: &EndpointSettings,
@@ -206,16 +236,18 @@ fn place(
 ) {
     let slots: BTreeSet<u8> = present.values().map(|other| other.slot).collect();
     endpoint.slot = (0..=u8::MAX).find(|slot| !slots.contains(slot)).unwrap_or(u8::MAX);
-    if network.driver == "null" || network.driver == "host" {
+    if network.driver == "null" || network.driver == "host" || network.driver_plugin().is_some() {
         return;
     }
     let named = asked.driver_opts.as_ref().and_then(|options| options.get(OPTION_NAME));
-    endpoint.interface = named.cloned().unwrap_or_else(|| {
-        let prefix = network.interface_prefix();
-        let taken = |name: &String| present.values().any(|other| other.interface == *name);
-        (0..=u8::MAX).map(|at| format!("{prefix}{at}")).find(|name| !taken(name)).unwrap_or_default()
-    });
+    endpoint.interface = named.cloned().unwrap_or_else(|| next_interface(network.interface_prefix(), present));
     endpoint.sysctls = endpoint::sysctls(asked, &endpoint.interface);
+}
+
+/// The first name with this beginning that no interface of the container has.
+pub(crate) fn next_interface(prefix: &str, present: &BTreeMap<String, Endpoint>) -> String {
+    let taken = |name: &String| present.values().any(|other| other.interface == *name);
+    (0..=u8::MAX).map(|at| format!("{prefix}{at}")).find(|name| !taken(name)).unwrap_or_default()
 }
 
 /// Takes the places of a run that is on, after a restart of the engine.

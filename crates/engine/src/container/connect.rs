@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use gantry_domain::{
     Error, Result,
     container::{ContainerRecord, EndpointSettings, Status, record::Endpoint},
-    network::{NetworkRecord, endpoint, hosts},
+    network::{NetworkRecord, endpoint, hosts, lent::Debt},
 };
 
 use super::{
@@ -98,9 +98,13 @@ impl Owner {
     }
 
     async fn connect_now(&mut self, typed: &str, asked: EndpointSettings) -> Result<()> {
-        let network = self.claim_place(typed, asked)?;
+        let (network, endpoint) = self.claim_place(typed, asked)?;
         let before = self.record.run.as_ref().map(|run| run.ports.clone()).unwrap_or_default();
-        if let Err(error) = self.join(&network, before.is_empty()).await {
+        let joined = match self.take_place(&network, endpoint).await {
+            Ok(()) => self.join(&network, before.is_empty()).await,
+            failed => failed,
+        };
+        if let Err(error) = joined {
             self.undo_connect(&network, before.is_empty()).await;
             return Err(error);
         }
@@ -109,8 +113,8 @@ impl Owner {
         Ok(())
     }
 
-    /// Takes the place in the working copy of the record.
-    fn claim_place(&mut self, typed: &str, mut asked: EndpointSettings) -> Result<NetworkRecord> {
+    /// Takes the place among the claims and in the working copy of what was asked.
+    fn claim_place(&mut self, typed: &str, mut asked: EndpointSettings) -> Result<(NetworkRecord, Endpoint)> {
         let parts = self.parts.clone();
         let mut claims = parts.claims.lock();
         let network = claims.network(typed)?.clone();
@@ -125,18 +129,24 @@ impl Owner {
         asked.network_id = network.id.to_string();
         let name = network.name.clone();
         self.record.networks.insert(name.clone(), asked);
-        match addresses::reserve_one(&mut claims, &self.record, &network, &present) {
-            Ok(endpoint) => {
-                if let Some(run) = self.record.run.as_mut() {
-                    run.endpoints.insert(name, endpoint);
-                }
-                Ok(network)
-            }
+        match addresses::reserve_one(&mut claims, &self.record, &network) {
+            Ok(endpoint) => Ok((network, endpoint)),
             Err(error) => {
                 self.record.networks.remove(&name);
                 Err(error)
             }
         }
+    }
+
+    /// With what plugins give for it, the place is one of the run's.
+    async fn take_place(&mut self, network: &NetworkRecord, endpoint: Endpoint) -> Result<()> {
+        let mut endpoint = self.take_lent_one(network, endpoint).await?;
+        let asked = &self.record.networks[&network.name];
+        if let Some(run) = self.record.run.as_mut() {
+            addresses::place(&mut endpoint, network, asked, &run.endpoints);
+            run.endpoints.insert(network.name.clone(), endpoint);
+        }
+        Ok(())
     }
 
     /// Ports first where this network is the first one to publish them.
@@ -145,8 +155,14 @@ impl Owner {
             self.reserve_ports().await.map_err(|error| self.networking_failed(error))?;
         }
         self.save().await?;
-        if let Some(setup) = self.sandbox_setup()? {
-            self.parts.ports.network.update_sandbox(&setup).await?;
+        if network.driver_plugin().is_some() {
+            self.join_lent().await?;
+        } else {
+            let changes = self.reachability()?;
+            if let Some(setup) = self.sandbox_setup()? {
+                self.parts.ports.network.update_sandbox(&setup).await?;
+            }
+            self.tell_reachability(changes).await?;
         }
         self.resolve_joined(network).await?;
         let endpoint = self.record.run.as_ref().and_then(|run| run.endpoints.get(&network.name)).cloned();
@@ -156,14 +172,20 @@ impl Owner {
 
     async fn undo_connect(&mut self, network: &NetworkRecord, without_ports: bool) {
         self.record.networks.remove(&network.name);
+        self.takings.clear();
+        let mut debts = Vec::new();
         if let Some(run) = self.record.run.as_mut() {
-            run.endpoints.remove(&network.name);
+            let left = run.endpoints.remove(&network.name);
+            debts.extend(left.and_then(|endpoint| Debt::of_endpoint(&self.record.id, &endpoint)));
             if without_ports {
                 run.ports.clear();
             }
         }
         let undone = async {
-            self.save().await?;
+            for debt in &debts {
+                self.parts.return_interface(debt).await;
+            }
+            self.save_owing(debts).await?;
             if let Some(setup) = self.sandbox_setup()? {
                 self.parts.ports.network.update_sandbox(&setup).await?;
                 self.resolve().await?;
@@ -173,6 +195,7 @@ impl Owner {
         if let Err(error) = undone.await {
             tracing::warn!(container = %self.record.id, %error, "half a connection is left for the next verb");
         }
+        self.settle_lent().await;
         self.parts.claims.lock().leave_network(&network.id, &self.record.id);
         self.publish();
     }

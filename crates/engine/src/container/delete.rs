@@ -83,7 +83,7 @@ impl Owner {
         }
         let mut hangs = false;
         self.end_copies(Duration::ZERO).await;
-        if self.has_run {
+        if self.has_run || !self.parts.debts.of_container(&id).is_empty() {
             self.tear_down().await;
             hangs = !self.unmount(&doomed).await || self.has_run;
         }
@@ -176,7 +176,7 @@ impl Owner {
     }
 
     /// The tombstones, in one write: of the container, and of the anonymous volumes that no other container has.
-    async fn decide_removal(&self, volumes: bool) -> Result<Vec<VolumeRecord>> {
+    async fn decide_removal(&mut self, volumes: bool) -> Result<Vec<VolumeRecord>> {
         let points = self.record.mounts.iter().filter(|point| volumes && point.anonymous);
         let names: BTreeSet<&String> = points.map(|point| &point.name).collect();
         // Nobody else takes one of them before the tombstones are durable.
@@ -191,7 +191,9 @@ impl Owner {
         };
         let mut writes = vec![Write::ContainerTombstone { id: self.record.id.clone() }];
         writes.extend(doomed.iter().map(|volume| Write::VolumeTombstone { name: volume.name.clone() }));
-        self.parts.ports.store.commit(writes).await?;
+        // What plugins have lent outlives the record as a debt.
+        self.parts.owe(self.marked(), writes).await?;
+        self.unmark();
         let mut claims = self.parts.claims.lock();
         doomed.iter().for_each(|volume| claims.volume_goes(&volume.name));
         Ok(doomed)

@@ -1,7 +1,11 @@
 //! `POST /networks/{id}/disconnect`: out of a network, at once where the container runs.
 
 use futures::FutureExt as _;
-use gantry_domain::{Error, Result, network::NetworkRecord};
+use gantry_domain::{
+    Error, Result,
+    container::ContainerRecord,
+    network::{NetworkRecord, lent::Debt},
+};
 
 use super::{addresses::network_of, connect::NetworkDisconnect, owner::Owner};
 use crate::{Engine, parts::detached};
@@ -85,36 +89,41 @@ impl Owner {
         let before = self.record.clone();
         self.record.networks.remove(&name);
         let endpoint = self.record.run.as_mut().and_then(|run| run.endpoints.remove(&name));
-        if let Err(error) = self.save().await {
+        let debt = endpoint.as_ref().and_then(|endpoint| Debt::of_endpoint(&self.record.id, endpoint));
+        if let Err(error) = self.save_letting_go(debt.clone()).await {
             self.record.networks = before.networks;
             self.record.run = before.run;
             return Err(error);
         }
         if self.status.has_process() {
-            let left = match self.leave().await {
+            let left = match self.leave(debt.as_ref()).await {
                 Ok(()) => self.resolve_left(network).await,
                 failed => failed,
             };
             if let Err(error) = left {
-                self.undo_disconnect(before).await;
+                self.undo_disconnect(before, debt).await;
                 return Err(
                     error.context(format!("container {} failed to leave network {}", self.record.id, network.name))
                 );
             }
             self.rewrite_hosts(None, endpoint.as_ref()).await;
+            debt.iter().for_each(|debt| self.parts.debts.release(&debt.id));
+            self.settle_lent().await;
             self.parts.claims.lock().leave_network(&network.id, &self.record.id);
             self.network_event(network, "disconnect");
+        } else {
+            debt.iter().for_each(|debt| self.parts.debts.release(&debt.id));
         }
         self.publish();
         Ok(())
     }
 
     /// It is in the network still: record and sandbox say so again.
-    async fn undo_disconnect(&mut self, before: gantry_domain::container::ContainerRecord) {
+    async fn undo_disconnect(&mut self, before: ContainerRecord, debt: Option<Debt>) {
         self.record.networks = before.networks;
         self.record.run = before.run;
         let undone = async {
-            self.save().await?;
+            self.save_after_all(debt).await?;
             if let Some(setup) = self.sandbox_setup()? {
                 self.parts.ports.network.update_sandbox(&setup).await?;
             }
@@ -127,9 +136,16 @@ impl Owner {
     }
 
     /// The sandbox follows the record; ports go when no network publishes them any more.
-    async fn leave(&mut self) -> Result<()> {
+    async fn leave(&mut self, debt: Option<&Debt>) -> Result<()> {
         let Some(setup) = self.sandbox_setup()? else { return Ok(()) };
+        if let Some(debt) = debt {
+            self.parts.return_interface(debt).await;
+        }
+        let changes = self.reachability()?;
         self.parts.ports.network.update_sandbox(&setup).await?;
+        if let Err(error) = self.tell_reachability(changes).await {
+            tracing::warn!(container = %self.record.id, %error, "the endpoint that leads outside now is not published");
+        }
         if !setup.ports.is_empty() && setup.target(false).is_none() && setup.target(true).is_none() {
             self.parts.ports.network.release_ports(&self.record.id).await?;
             if let Some(run) = self.record.run.as_mut() {

@@ -142,9 +142,11 @@ impl Owner {
     /// Takes away what a run has: task, sandbox, ports, streams, mounts. Collects errors and goes on; what it has to
     /// leave is tried again later.
     pub(crate) async fn tear_down(&mut self) {
+        let owed = self.owe_lent().await;
+        self.return_interfaces().await;
         let id = &self.record.id;
         let (ports, handle) = (&self.parts.ports, &self.handle);
-        let (task, sandbox, released, stdio, volumes) = tokio::join!(
+        let (task, sandbox, released, stdio, volumes, ()) = tokio::join!(
             self.take_task_away(),
             handle.bounded(DELETE_LIMIT, "taking the namespace away", ports.network.delete_sandbox(id)),
             handle.bounded(DELETE_LIMIT, "giving the ports back", ports.network.release_ports(id)),
@@ -154,13 +156,15 @@ impl Owner {
                 "unmounting volumes",
                 super::mounts::unmount_volumes(&self.parts, &self.record)
             ),
+            self.settle_lent(),
         );
         // After the streams: the log is whole now.
         let shipment = match LogShipment::of(&self.record) {
             Ok(Some(_)) => handle.bounded(DELETE_LIMIT, "ending the log's shipment", ports.files.end_log(id)).await,
             _ => Ok(()),
         };
-        let errors = [task.err(), sandbox.err(), released.err(), stdio.err(), volumes.err(), shipment.err()];
+        let errors =
+            [owed.err(), task.err(), sandbox.err(), released.err(), stdio.err(), volumes.err(), shipment.err()];
         self.has_run = false;
         for error in errors.into_iter().flatten() {
             tracing::warn!(container = %id, %error, "left of a run; it is tried again");

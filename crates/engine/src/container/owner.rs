@@ -33,7 +33,7 @@ use tokio::{
 };
 
 use super::{attach::PendingAttach, health::HealthWatch, lend::Copies};
-use crate::parts::Parts;
+use crate::{lent::Holding, parts::Parts};
 
 type Job = Box<dyn for<'a> FnOnce(&'a mut Owner) -> BoxFuture<'a, ()> + Send>;
 
@@ -233,6 +233,8 @@ pub(crate) struct Owner {
     /// Tries again to take away what a tear-down had to leave.
     pub leftover_timer: Option<AbortHandle>,
     pub copies: Copies,
+    /// What plugins have lent, until the record has it.
+    pub takings: Vec<Holding>,
     pub health: HealthWatch,
 }
 
@@ -274,6 +276,7 @@ impl Owner {
             abandoned: false,
             leftover_timer: None,
             copies: Copies::default(),
+            takings: Vec::new(),
             health: HealthWatch::default(),
         };
         // Ends with the container, or with the process.
@@ -328,10 +331,14 @@ impl Owner {
         self.handle.progress.send_modify(change);
     }
 
-    /// Makes the record durable.
+    /// Makes the record durable, and with it that it has what was taken of plugins.
     pub async fn save(&mut self) -> Result<()> {
         self.record.generation += 1;
-        self.parts.ports.store.commit(vec![Write::Container(Box::new(self.record.clone()))]).await
+        let record = Write::Container(Box::new(self.record.clone()));
+        let writes = std::iter::once(record).chain(self.takings.iter().map(Holding::gone));
+        self.parts.ports.store.commit(writes.collect()).await?;
+        self.takings.drain(..).for_each(Holding::settled);
+        Ok(())
     }
 
     /// Writes the copy of the record that containerd keeps, after what no start repeats: should the store be damaged, a

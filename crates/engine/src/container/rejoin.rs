@@ -49,6 +49,9 @@ impl Owner {
             Ok(Some(shipment)) => self.parts.ports.files.ship_log(&shipment).await,
             _ => Ok(()),
         };
+        if let Err(error) = self.mend_lent().await {
+            tracing::warn!(container = %self.record.id, %error, "half a connection to a plugin's network is left");
+        }
         let sandbox = match self.sandbox_setup() {
             Ok(Some(setup)) => match self.parts.ports.network.adopt_sandbox(&setup).await {
                 Ok(()) => self.resolve_rejoined().await,
@@ -117,7 +120,7 @@ impl Owner {
 
     async fn undo_cut_off_start(&mut self) -> Result<()> {
         self.tear_down().await;
-        self.record.run = None;
+        self.record.run = self.record.run.take().filter(|run| run.endpoints.values().any(|at| at.lent.is_some()));
         self.record.desired = Desired::Stopped;
         self.status = if self.record.runs > 0 { Status::Exited } else { Status::Created };
         self.publish();

@@ -1,6 +1,9 @@
 //! The network side of a run: places in networks, ports, and the sandbox that follows from them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use gantry_domain::{
     Error, ErrorKind, Result,
@@ -39,8 +42,12 @@ impl Owner {
             let normalized = addresses::normalize(&mut self.record, &claims);
             normalized.and_then(|()| addresses::reserve(&mut claims, &self.record))
         };
+        let made = match reserved {
+            Ok(made) => self.take_lent(made).await.map(|made| addresses::arrange(&self.record, made)),
+            Err(error) => Err(error),
+        };
         let run = self.record.run.insert(run);
-        run.endpoints = reserved.map_err(|error| error.context("failed to set up container networking"))?;
+        run.endpoints = made.map_err(|error| error.context("failed to set up container networking"))?;
         self.reserve_ports().await.map_err(|error| self.networking_failed(error))
     }
 
@@ -103,6 +110,12 @@ impl Owner {
         ))
     }
 
+    /// The path of the sandbox's namespace.
+    pub(crate) fn sandbox_key(&self) -> PathBuf {
+        let exec_root = self.parts.settings.load().exec_root.clone();
+        PathBuf::from(exec_root).join("netns").join(self.record.id.as_str())
+    }
+
     /// The sandbox of the run: `None` where another's namespace or the host's is used.
     pub(crate) fn sandbox_setup(&self) -> Result<Option<SandboxSetup>> {
         let mode = &self.record.host_config.network_mode;
@@ -113,7 +126,7 @@ impl Owner {
         let mut endpoints: Vec<(NetworkRecord, Endpoint)> = networks_of(&self.record, &self.parts.claims.lock())?
             .into_iter()
             .filter_map(|(name, network)| Some((network, run.endpoints.get(&name)?.clone())))
-            // `none` has no interface.
+            // `none` has no interface, and a plugin's network none before the join.
             .filter(|(_, endpoint)| !endpoint.interface.is_empty())
             .collect();
         endpoint::sort(&mut endpoints);

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! With a user namespace the sandbox comes between Create and Start (`user_namespace.rs`).
+//! What plugins lend is taken with the addresses; their interfaces join when the sandbox is there.
 //!
 //! Whatever fails, `tear_down` takes away what was made; every removal accepts that there is nothing.
 
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use super::{Outcome, failed_start, owner::Owner};
 use crate::{
     Engine,
+    lent::Holding,
     parts::{detached, within},
 };
 
@@ -140,7 +142,8 @@ impl Owner {
         let sandbox = self.sandbox_setup()?.filter(|_| remapping.is_none());
         let resolver = self.resolver_setup().await?;
         self.record.generation += 1;
-        let intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
+        let mut intent = vec![gantry_domain::ports::Write::Container(Box::new(self.record.clone()))];
+        intent.extend(self.takings.iter().map(Holding::gone));
         let changed_spec = (self.spec.as_ref() != Some(&spec)).then(|| spec.clone());
         // With its run: should the store lose it, a container that runs on keeps its addresses and ports.
         let copy = Bytes::from(serde_json::to_vec(&self.record).expect("a record is plain data"));
@@ -170,9 +173,13 @@ impl Owner {
         let commit = parts.ports.store.commit(intent);
         // All of them to their end, also where one fails: none may be at work any more when they are undone.
         let (commit, sandbox, told, mounts, paths) = tokio::join!(commit, make_sandbox, tell_spec, mounts, open_stdio);
+        if commit.is_ok() {
+            self.takings.drain(..).for_each(Holding::settled);
+        }
         commit.and(sandbox).and(told).and(mounts)?;
         let paths = paths?;
         super::selinux::relabel(parts, &self.record).await?;
+        self.join_lent().await?;
         self.spec = Some(spec);
         Ok(paths)
     }
@@ -253,7 +260,10 @@ impl Owner {
         let exit = Exit { code, at: Timestamp::now(), oom_killed: false };
         // Cut off before it had a run of its own: the run before it ended as it did.
         let run = self.record.run.clone().filter(|run| run.exit.is_none()).unwrap_or_else(|| self.next_run());
-        self.record.run = Some(Run { exit: Some(exit), endpoints: BTreeMap::new(), ports: Vec::new(), ..run });
+        // What could not be made a debt stays marked.
+        let endpoints = self.record.run.iter().flat_map(|run| run.endpoints.clone());
+        let endpoints = endpoints.filter(|(_, endpoint)| endpoint.lent.is_some()).collect();
+        self.record.run = Some(Run { exit: Some(exit), endpoints, ports: Vec::new(), ..run });
         self.record.error = error.message().to_owned();
         self.record.desired = Desired::Stopped;
         self.status = if self.record.runs > 0 { Status::Exited } else { Status::Created };

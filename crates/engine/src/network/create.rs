@@ -1,10 +1,12 @@
-//! `POST /networks/create`: check, claim, then record and kernel side by side.
+//! `POST /networks/create`: check, claim, then record and kernel side by side; what plugins give comes before both.
+
+use std::{sync::Arc, time::Duration};
 
 use std::collections::BTreeMap;
 
 use gantry_domain::{
     Error, NetworkId, Result,
-    network::{Ipam, NetworkRecord, check, options},
+    network::{Families, Ipam, NetworkRecord, check, options},
     ports::Write,
 };
 use ipnet::IpNet;
@@ -14,9 +16,12 @@ use super::{NetworkCreate, pools};
 use crate::{
     Engine,
     claims::Claims,
+    lent,
     parts::{Parts, detached},
 };
 
+/// What is waited for plugins that have to take back what they gave to a network that could not be made.
+const GIVE_BACK: Duration = Duration::from_secs(8);
 /// What dockerd says of everything that needs a swarm.
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
      node to swarm and try again.";
@@ -31,15 +36,27 @@ impl Engine {
     }
 }
 
-async fn create(parts: &Parts, request: NetworkCreate) -> Result<NetworkId> {
+async fn create(parts: &Arc<Parts>, request: NetworkCreate) -> Result<NetworkId> {
     check_request(&request)?;
     let mut request = request;
     default_options(&mut request, &parts.settings.load().default_network_opts);
     let mut network = record(&request)?;
+    if !network.config_from.is_empty() {
+        apply_template(&parts.claims.lock(), &mut network)?;
+    }
+    let mut skip = Families::default();
+    if !network.config_only {
+        lent::network::find(parts, &mut network).await?;
+        skip = lent::network::without_gateway(parts, &network).await?;
+    }
     // Also where every subnet is given: the question is cheap, and the answer must be no older than the claim.
     let host = if network.config_only { Vec::new() } else { parts.ports.network.host_routes().await? };
-    claim(parts, &mut network, &host)?;
-    if let Err(error) = make(parts, &network).await {
+    claim(parts, &mut network, &host, skip)?;
+    let made = match network.lent {
+        Some(_) => make_lent(parts, &mut network, &host, skip).await,
+        None => make(parts, &network).await,
+    };
+    if let Err(error) = made {
         undo(parts, &network).await;
         return Err(error);
     }
@@ -133,12 +150,9 @@ fn record(request: &NetworkCreate) -> Result<NetworkRecord> {
     })
 }
 
-/// Template, bridge and pools, then the claim, in one breath.
-fn claim(parts: &Parts, network: &mut NetworkRecord, host: &[IpNet]) -> Result<()> {
+/// Bridge and pools, then the claim, in one breath.
+fn claim(parts: &Parts, network: &mut NetworkRecord, host: &[IpNet], skip: Families) -> Result<()> {
     let mut claims = parts.claims.lock();
-    if !network.config_from.is_empty() {
-        apply_template(&claims, network)?;
-    }
     if network.config_only {
         // A template has no driver of its own and takes no pools.
         network.driver = "null".to_owned();
@@ -151,7 +165,9 @@ fn claim(parts: &Parts, network: &mut NetworkRecord, host: &[IpNet]) -> Result<(
         };
     }
     check_options(network)?;
-    pools::fill(parts, &claims, network, host)?;
+    if network.ipam_plugin().is_none() {
+        pools::fill(parts, &claims, network, host, skip)?;
+    }
     claims.begin_network(network)
 }
 
@@ -200,8 +216,20 @@ async fn make(parts: &Parts, network: &NetworkRecord) -> Result<()> {
     made.and(durable)
 }
 
+/// What plugins give is owed to them until the record has it.
+async fn make_lent(parts: &Arc<Parts>, network: &mut NetworkRecord, host: &[IpNet], skip: Families) -> Result<()> {
+    let holding = lent::network::take(parts, network, host, skip).await?;
+    parts.ports.network.ensure_network(network).await?;
+    parts.ports.store.commit(vec![Write::Network(network.clone()), holding.gone()]).await?;
+    holding.settled();
+    Ok(())
+}
+
 async fn undo(parts: &Parts, network: &NetworkRecord) {
     let id = &network.id;
+    if network.lent.is_some() {
+        parts.settle(&[id.to_string()], GIVE_BACK).await;
+    }
     let undone = async {
         parts.ports.store.commit(vec![Write::NetworkTombstone { id: id.clone() }]).await?;
         parts.ports.network.remove_network(id).await?;

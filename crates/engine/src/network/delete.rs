@@ -1,11 +1,20 @@
-//! `DELETE /networks/{id}`: nobody joins any more, a durable tombstone, links and rules away, then the 2xx.
+//! `DELETE /networks/{id}`: nobody joins any more, a durable tombstone, links and rules away, plugins told, then the 2xx.
 
-use gantry_domain::{Error, Result, network::NetworkRecord, ports::Write};
+use std::time::Duration;
+
+use gantry_domain::{
+    Error, Result,
+    network::{NetworkRecord, lent::Debt},
+    ports::Write,
+};
 
 use crate::{
     Engine,
     parts::{Parts, detached},
 };
+
+/// What is waited for plugins that have to take back what they gave.
+const GIVE_BACK: Duration = Duration::from_secs(8);
 
 impl Engine {
     /// Removes a network that no running container is in. A client's hang-up does not cut it short.
@@ -25,6 +34,9 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
         // By one whose end its client has heard of, perhaps.
         parts.ended_runs_are_cleared().await;
     }
+    if let Some(driver) = network.driver_plugin() {
+        parts.find_driver(driver).await.map_err(|error| error.context("error while removing network"))?;
+    }
     {
         let mut claims = parts.claims.lock();
         if !claims.networks.contains_key(id) {
@@ -38,7 +50,8 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
         }
         claims.end_network(id, |container| name_of(parts, container.as_str()))?;
     }
-    if let Err(error) = parts.ports.store.commit(vec![Write::NetworkTombstone { id: id.clone() }]).await {
+    let debts = Debt::of_network(network).into_iter().collect();
+    if let Err(error) = parts.owe(debts, vec![Write::NetworkTombstone { id: id.clone() }]).await {
         parts.claims.lock().keep_network(id);
         return Err(error);
     }
@@ -48,6 +61,8 @@ pub(crate) async fn remove(parts: &Parts, network: &NetworkRecord) -> Result<()>
         parts.claims.lock().going_networks.insert(id.clone(), Some(network.clone()));
         return Err(error.context("error while removing network"));
     }
+    // Decided: what a plugin does not take is a debt, and holds nothing up.
+    parts.settle(&[id.to_string()], GIVE_BACK).await;
     parts.claims.lock().forget_network(id);
     super::publish(parts, network, "destroy", &[]);
     let (store, id) = (parts.ports.store.clone(), id.clone());

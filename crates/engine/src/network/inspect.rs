@@ -23,21 +23,21 @@ impl Engine {
                 && ids.match_text(network.id.as_str())
                 && names.match_text(&network.name)
                 && filters.labels_match("label", &network.labels)
-                && filters.exact_match("scope", "local")
+                && filters.exact_match("scope", network.scope())
                 && filters.exact_match("type", kind)
                 && dangling.is_none_or(|wanted| wanted == is_dangling(network))
         });
         Ok(chosen.cloned().collect())
     }
 
-    /// With a `scope` other than `local` there is none: networks of a swarm do not exist without one.
+    /// With another scope than its own there is none: networks of a swarm do not exist without one.
     pub async fn network_inspect(&self, typed: &str, scope: &str) -> Result<NetworkDetails> {
-        if !matches!(scope, "" | "local") {
-            return Err(Error::not_found(format!("network {typed} not found")));
-        }
         let (record, usage) = {
             let claims = self.parts.claims.lock();
             let record = claims.network(typed)?;
+            if !scope.is_empty() && scope != record.scope() {
+                return Err(Error::not_found(format!("network {typed} not found")));
+            }
             (record.clone(), claims.usage(record))
         };
         let mut containers = std::collections::BTreeMap::new();

@@ -8,20 +8,16 @@ use ipnet::IpNet;
 
 use crate::{claims::Claims, parts::Parts};
 
-/// IPAM drivers that there are. `null` gives no addresses (a network whose containers ask a server of their own).
-const DRIVERS: [&str; 2] = ["default", "null"];
-
-/// Fills `network.ipam` in. `host` are the subnets that the host itself reaches.
-pub(super) fn fill(parts: &Parts, claims: &Claims, network: &mut NetworkRecord, host: &[IpNet]) -> Result<()> {
-    if network.ipam.driver.is_empty() {
-        network.ipam.driver = "default".to_owned();
-    }
-    if !DRIVERS.contains(&network.ipam.driver.as_str()) {
-        return Err(Error::invalid(format!(
-            "failed to initialize ipam driver: plugin \"{}\" not found",
-            network.ipam.driver
-        )));
-    }
+/// Fills `network.ipam` in from our own addresses. `host` are the subnets that the host itself reaches.
+///
+/// `null` gives no addresses (a network whose containers ask a server of their own).
+pub(super) fn fill(
+    parts: &Parts,
+    claims: &Claims,
+    network: &mut NetworkRecord,
+    host: &[IpNet],
+    without_gateway: Families,
+) -> Result<()> {
     if network.ipam.driver == "null" {
         return Ok(());
     }
@@ -38,7 +34,8 @@ pub(super) fn fill(parts: &Parts, claims: &Claims, network: &mut NetworkRecord, 
     if v6 && !network.own_pools.v6 {
         pools.push(pool(ipam::next_pool_v6(&parts.pools, &parts.id.0, &taken)?));
     }
-    for pool in &mut pools {
+    let v6_of = |pool: &IpamConfig| pool.net().is_some_and(|net| net.addr().is_ipv6());
+    for pool in pools.iter_mut().filter(|pool| !(if v6_of(pool) { without_gateway.v6 } else { without_gateway.v4 })) {
         // An isolated bridge has no address; libnetwork keeps one aside all the same.
         fill_gateway(pool)?;
     }

@@ -56,7 +56,13 @@ impl Engine {
     pub(super) async fn undo_cut_off_starts(&self) {
         let ports = &self.parts.ports;
         let made = [ports.network.sandboxes().await, ports.stdio.sessions().await, ports.volumes.part_users().await];
-        let made: HashSet<ContainerId> = made.into_iter().flat_map(Result::unwrap_or_default).collect();
+        let mut made: HashSet<ContainerId> = made.into_iter().flat_map(Result::unwrap_or_default).collect();
+        // Runs that are over and whose plugins were not told.
+        let marked = |record: &ContainerRecord| {
+            record.run.iter().flat_map(|run| run.endpoints.values()).any(|endpoint| endpoint.lent.is_some())
+        };
+        let snapshots = self.parts.snapshots().into_iter();
+        made.extend(snapshots.filter(|found| marked(&found.record)).map(|found| found.record.id.clone()));
         for id in made {
             let Some(handle) = self.parts.containers.read().get(&id).cloned() else { continue };
             let undone = handle.run(|owner| owner.undo_unwritten_start().boxed()).await;

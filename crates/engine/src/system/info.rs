@@ -1,9 +1,11 @@
 //! `GET /info` and `GET /version`.
 
-use gantry_domain::{Result, container::Status};
+use std::collections::BTreeSet;
+
+use gantry_domain::{Result, container::Status, network::lent::BUILT_IN};
 
 use super::{SystemInfo, SystemVersion, count};
-use crate::Engine;
+use crate::{Engine, parts::Parts};
 
 impl Engine {
     /// Never fails for a partial problem: it becomes a warning.
@@ -42,6 +44,7 @@ impl Engine {
             images,
             warnings,
             cdi_devices: drivers.cdi.names().map(ToOwned::to_owned).collect(),
+            network_drivers: network_drivers(parts),
             event_listeners: parts.events.listeners() as i64,
             now: jiff::Timestamp::now(),
         })
@@ -56,4 +59,11 @@ impl Engine {
             init_version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
+}
+
+fn network_drivers(parts: &Parts) -> Vec<String> {
+    let mut found: BTreeSet<String> = BUILT_IN.iter().map(ToString::to_string).collect();
+    found.extend(parts.ports.plugins.drivers());
+    found.extend(parts.claims.lock().networks.values().map(|network| network.driver.clone()));
+    found.into_iter().collect()
 }

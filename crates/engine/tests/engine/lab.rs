@@ -168,6 +168,7 @@ fn start(fakes: &Fakes, settings: Settings) -> Start {
             images: all.clone(),
             registry: all.clone(),
             network: all.clone(),
+            plugins: all.clone(),
             files: all.clone(),
             execs: all.clone(),
             volumes: all.clone(),

@@ -9,6 +9,7 @@ mod health;
 mod lab;
 mod laws;
 mod names;
+mod plugins;
 mod recovery;
 mod starts;
 mod stuck;

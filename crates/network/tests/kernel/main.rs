@@ -4,6 +4,7 @@
 mod bridges;
 mod firewall;
 mod lab;
+mod lent;
 mod names;
 mod netd;
 mod published;

@@ -4,7 +4,8 @@ use std::{fs, sync::Arc};
 
 use gantry_domain::{
     ErrorKind,
-    ports::{RecordKind, Store as _, Write},
+    network::lent::Debt,
+    ports::{Gift, RecordKind, Store as _, Write},
 };
 
 use super::{block, container, generations, id, load, sized};
@@ -30,6 +31,24 @@ fn what_was_committed_is_loaded_by_the_next_store() {
     assert_eq!(generations(&loaded), [("c1".into(), 2), ("c4".into(), 1)]);
     assert_eq!(loaded.container_tombstones, [id(2)]);
     assert_eq!(loaded.damage, Vec::<String>::new());
+}
+
+#[test]
+fn a_debt_is_loaded_until_it_is_paid_and_may_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let debt = |generation| {
+        let gift = Gift { ipam: "far".into(), pool: "p".into(), address: None };
+        Debt { id: "d".into(), generation, ..Debt::of_gift(&gift) }
+    };
+    let commit = |writes: Vec<Write>| block(async { RecordStore::open(dir.path()).unwrap().commit(writes).await });
+    commit(vec![container(1, 1), Write::Debt(debt(2))]).unwrap();
+    assert_eq!(load(dir.path()).debts.len(), 1);
+    assert_eq!(commit(vec![Write::Debt(debt(1))]).unwrap_err().kind(), ErrorKind::Conflict);
+    commit(vec![container(1, 2), Write::DebtGone { id: "d".into() }]).unwrap();
+    assert!(load(dir.path()).debts.is_empty());
+    commit(vec![Write::Debt(debt(1))]).unwrap();
+    let loaded = load(dir.path());
+    assert_eq!((loaded.debts.len(), loaded.kept.len(), loaded.damage.len()), (1, 0, 0));
 }
 
 #[test]

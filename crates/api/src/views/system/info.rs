@@ -157,7 +157,7 @@ pub fn info(found: &SystemInfo, about: &About) -> InfoResponse {
         images: found.images,
         driver: gantry_domain::settings::SNAPSHOTTER.to_owned(),
         driver_status: driver_status(found),
-        plugins: plugins(),
+        plugins: plugins(found),
         memory_limit: cgroup.memory_limit,
         swap_limit: cgroup.swap_limit,
         cpu_cfs_period: cgroup.cpu_cfs_period,
@@ -220,11 +220,11 @@ fn driver_status(found: &SystemInfo) -> Vec<[String; 2]> {
     status
 }
 
-fn plugins() -> Plugins {
+fn plugins(found: &SystemInfo) -> Plugins {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     Plugins {
         volume: names(&["local"]),
-        network: names(&["bridge", "host", "ipvlan", "macvlan", "null"]),
+        network: found.network_drivers.clone(),
         authorization: None,
         log: names(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),
     }
