@@ -1,0 +1,221 @@
+//! Create: the root file system mounted, the streams opened, and the runtime's `create`.
+
+use std::{fs, io, path::Path};
+
+use prost::Message as _;
+use serde::Deserialize;
+
+use super::{Console, Container, INIT_PID_FILE, LOG, Process, State, streams::Streams};
+use crate::{
+    daemon::{Daemon, Reply},
+    host::{fifo::Paths, log, memory::Watch, mounts, poll::Source},
+    proto::{
+        events::{TaskCreate, TaskIo},
+        options::Options,
+        task::{self, Started},
+        ttrpc::Refusal,
+    },
+    runc::{Call, Failure, Runtime, pid_file},
+};
+
+const CONSOLE: &str = "init.console";
+
+/// What of the bundle's spec is needed here.
+#[derive(Deserialize)]
+struct Spec {
+    linux: Option<Linux>,
+}
+
+#[derive(Deserialize)]
+struct Linux {
+    #[serde(default)]
+    namespaces: Vec<Namespace>,
+}
+
+#[derive(Deserialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    path: String,
+}
+
+/// All that was made before the runtime runs.
+struct Begun {
+    runtime: Runtime,
+    own_pids: bool,
+    mounted: bool,
+    streams: Streams,
+}
+
+impl Daemon {
+    pub(crate) fn create(&mut self, reply: Reply, request: task::Create) {
+        if self.container.is_some() || self.creating {
+            return self.refuse(reply, Refusal::already_exists(&format!("container {}", request.id)));
+        }
+        if !request.checkpoint.is_empty() {
+            return self.refuse(reply, Refusal::unimplemented("checkpoints are not offered by this shim"));
+        }
+        match self.begin(&request) {
+            Ok((begun, call)) => {
+                self.creating = true;
+                self.children.starting += 1;
+                self.run(call, move |daemon, result| daemon.created(reply, request, begun, result.map(drop)));
+            }
+            Err(text) => self.refuse(reply, Refusal::unknown(text)),
+        }
+    }
+
+    fn begin(&self, request: &task::Create) -> Result<(Begun, Call), String> {
+        let bundle = &self.facts.bundle;
+        let options = Options::of(request.options.as_ref())?;
+        let context = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        let own_pids = own_pids(&bundle.join("config.json")).map_err(context("failed to read config.json"))?;
+        options.write(bundle).map_err(context("failed to keep the runtime's options"))?;
+        let mounted = !request.rootfs.is_empty();
+        if mounted {
+            mounts::mount_root(&request.rootfs, &bundle.join("rootfs"))
+                .map_err(context("failed to mount rootfs component"))?;
+        }
+        let paths = Paths {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let runtime = Runtime::new(&options, &self.facts.namespace, bundle);
+        let made = Streams::open(paths, CONSOLE, (options.io_uid, options.io_gid))
+            .and_then(|mut streams| Ok((self.create_call(&runtime, &options, &mut streams)?, streams)));
+        match made {
+            Ok((call, streams)) => Ok((Begun { runtime, own_pids, mounted, streams }, call)),
+            Err(error) => {
+                self.unmount_root(mounted);
+                Err(format!("failed to create init process I/O: {error}"))
+            }
+        }
+    }
+
+    fn create_call(&self, runtime: &Runtime, options: &Options, streams: &mut Streams) -> io::Result<Call> {
+        let bundle = self.facts.bundle.to_string_lossy();
+        let pid_file = self.facts.bundle.join(INIT_PID_FILE);
+        let pid_file = pid_file.to_string_lossy();
+        let mut words = vec!["create", "--bundle", &bundle, "--pid-file", &pid_file];
+        let console = streams.console_name();
+        words.extend(console.iter().flat_map(|name| ["--console-socket", name.as_str()]));
+        words.extend(options.no_pivot_root.then_some("--no-pivot"));
+        words.extend(options.no_new_keyring.then_some("--no-new-keyring"));
+        words.push(&self.facts.id);
+        streams.give(runtime.call(words, LOG))
+    }
+
+    fn created(&mut self, reply: Reply, request: task::Create, begun: Begun, result: Result<(), Failure>) {
+        self.creating = false;
+        let made = match result {
+            Ok(()) => self.adopt(begun),
+            Err(failure) => {
+                self.unmount_root(begun.mounted);
+                Err(failure.told("OCI runtime create failed"))
+            }
+        };
+        match made {
+            Ok(pid) => {
+                self.publish(&TaskCreate {
+                    container_id: request.id,
+                    bundle: request.bundle,
+                    rootfs: request.rootfs,
+                    io: Some(TaskIo {
+                        stdin: request.stdin,
+                        stdout: request.stdout,
+                        stderr: request.stderr,
+                        terminal: request.terminal,
+                    }),
+                    pid,
+                });
+                self.answer(reply, Ok(Started { pid }.encode_to_vec()));
+            }
+            Err(text) => self.refuse(reply, Refusal::unknown(text)),
+        }
+        self.start_is_over();
+    }
+
+    /// Takes over what the runtime has made.
+    fn adopt(&mut self, begun: Begun) -> Result<u32, String> {
+        let Begun { runtime, own_pids, mounted, streams } = begun;
+        let pid = pid_file(&self.facts.bundle.join(INIT_PID_FILE));
+        let adopted = pid
+            .map_err(|error| format!("failed to retrieve OCI runtime container pid: {error}"))
+            .and_then(|pid| Ok((pid, streams.settle()?)));
+        let (pid, (paths, held, console)) = match adopted {
+            Ok(adopted) => adopted,
+            Err(text) => {
+                self.discard(&runtime, mounted);
+                return Err(text);
+            }
+        };
+        let console = console.map(|console| self.add_console(console));
+        self.watch_memory(pid);
+        let init = Process { pid, paths, held, console, ..Process::default() };
+        let execs = std::collections::BTreeMap::new();
+        self.container = Some(Container { runtime, state: State::Created, init, execs, own_pids, mounted });
+        Ok(pid.unsigned_abs())
+    }
+
+    /// What the runtime has made and nobody can use.
+    fn discard(&mut self, runtime: &Runtime, mounted: bool) {
+        let call = runtime.call(["delete", "--force", &self.facts.id], LOG);
+        self.run(call, move |daemon, result| {
+            if let Err(failure) = result {
+                log::error("an unusable container stays", failure.told("delete"));
+            }
+            daemon.unmount_root(mounted);
+        });
+    }
+
+    /// After a failure: nothing has used it yet, so that this does not take long.
+    fn unmount_root(&self, mounted: bool) {
+        if mounted && let Err(error) = mounts::unmount_all(&self.facts.bundle.join("rootfs")) {
+            log::error("the root file system stays mounted", error);
+        }
+    }
+
+    fn watch_memory(&mut self, pid: i32) {
+        let watch = Watch::new(pid)
+            .and_then(|watch| watch.map(|watch| self.poll.add(&watch.fd, Source::Memory).map(|()| watch)).transpose());
+        match watch {
+            Ok(watch) => self.memory = watch,
+            Err(error) => log::error("the memory cgroup cannot be watched", error),
+        }
+    }
+
+    pub(super) fn add_console(&mut self, console: Console) -> u32 {
+        self.last_console += 1;
+        self.consoles.insert(self.last_console, console);
+        self.carry(self.last_console);
+        self.last_console
+    }
+}
+
+fn own_pids(config: &Path) -> io::Result<bool> {
+    let spec: Spec = serde_json::from_slice(&fs::read(config)?)?;
+    let namespaces = spec.linux.map(|linux| linux.namespaces).unwrap_or_default();
+    Ok(namespaces.iter().any(|namespace| namespace.kind == "pid" && namespace.path.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_pid_namespace_that_is_joined_is_not_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.json");
+        let own = |spec: &str| {
+            fs::write(&config, spec).unwrap();
+            own_pids(&config).unwrap()
+        };
+        assert!(own(r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}"#));
+        assert!(!own(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/7/ns/pid"}]}}"#));
+        assert!(!own("{}"));
+    }
+}
