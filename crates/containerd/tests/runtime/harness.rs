@@ -40,8 +40,7 @@ pub struct Bench {
 /// Whether this machine can run these tests; says what is missing.
 pub fn able() -> bool {
     let programs = ["/usr/bin/containerd", "/usr/sbin/runc", "/usr/bin/busybox"].map(PathBuf::from);
-    let missing: Vec<PathBuf> =
-        programs.into_iter().chain([our_shim()]).filter(|path| !path.exists()).collect();
+    let missing: Vec<PathBuf> = programs.into_iter().chain([our_shim()]).filter(|path| !path.exists()).collect();
     let root = rustix::process::geteuid().is_root();
     if !root || !missing.is_empty() {
         eprintln!("SKIPPED: root: {root}, missing: {missing:?}");
@@ -67,8 +66,7 @@ impl Bench {
             dir.path().join("run"),
             RuntimeConfig::default(),
         );
-        let runtime =
-            if env!("CARGO_CRATE_NAME") == "stock_shim" { runtime } else { runtime.with_shim(our_shim()) };
+        let runtime = if env!("CARGO_CRATE_NAME") == "stock_shim" { runtime } else { runtime.with_shim(our_shim()) };
         let bench =
             Self { dir, layout, containerd: Some(containerd), runtime: Arc::new(runtime), ids: Mutex::default() };
         bench.make_base().await;
