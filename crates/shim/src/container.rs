@@ -11,6 +11,7 @@
 //!
 //! The verbs are methods of the daemon, one file each.
 
+mod carrier;
 mod console;
 mod create;
 mod delete;
@@ -19,12 +20,14 @@ mod exit;
 mod freeze;
 mod kill;
 mod query;
+mod relay;
 mod start;
 mod state;
 mod streams;
 mod update;
 
-pub(crate) use console::Console;
+pub(crate) use carrier::Carrier;
+use console::Console;
 
 use std::{
     collections::BTreeMap,
@@ -64,7 +67,8 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     paths: Paths,
     held: Held,
-    console: Option<u32>,
+    /// Its terminal, or its outputs.
+    carriers: Vec<u32>,
     /// Its process id may be somebody else's by now.
     reaped: bool,
     exit: Option<(u32, Timestamp)>,

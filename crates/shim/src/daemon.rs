@@ -19,7 +19,7 @@ use std::{
 use rustix::event::epoll::EventFlags;
 
 use crate::{
-    container::{Console, Container},
+    container::{Carrier, Container},
     host::{
         log,
         memory::Watch,
@@ -64,8 +64,8 @@ pub(crate) struct Daemon {
     /// From a successful Create to a successful Delete.
     pub(crate) container: Option<Container>,
     pub(crate) creating: bool,
-    pub(crate) consoles: BTreeMap<u32, Console>,
-    pub(crate) last_console: u32,
+    pub(crate) carriers: BTreeMap<u32, Carrier>,
+    pub(crate) last_carrier: u32,
     pub(crate) memory: Option<Watch>,
     timers: Vec<(Instant, Then)>,
     /// Steps on the container as a whole are done one after the other.
@@ -92,8 +92,8 @@ impl Daemon {
             children: Children::default(),
             container: None,
             creating: false,
-            consoles: BTreeMap::new(),
-            last_console: 0,
+            carriers: BTreeMap::new(),
+            last_carrier: 0,
             memory: None,
             timers: Vec::new(),
             busy: false,
@@ -120,7 +120,7 @@ impl Daemon {
             Source::Listener => self.accept(),
             Source::Connection(number) => self.hear_connection(number, flags),
             Source::Publisher => self.hear_publisher(),
-            Source::Master(console) | Source::Output(console) | Source::Input(console) => self.carry(console),
+            Source::Master(carrier) | Source::Output(carrier) | Source::Input(carrier) => self.carry(carrier),
             Source::Children => {
                 process::drain(&self.signals);
                 self.reap();

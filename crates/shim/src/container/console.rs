@@ -8,14 +8,10 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 
-use crate::{
-    daemon::Daemon,
-    host::{
-        fifo::{read, write},
-        log,
-        poll::{Interest, Poll, Source},
-        pty,
-    },
+use crate::host::{
+    fifo::{read, write},
+    poll::{Interest, Poll, Source},
+    pty,
 };
 
 /// Read at once.
@@ -37,13 +33,13 @@ pub(crate) struct Console {
 }
 
 #[derive(Debug)]
-struct Side {
-    fd: OwnedFd,
-    known: Interest,
+pub(super) struct Side {
+    pub(super) fd: OwnedFd,
+    pub(super) known: Interest,
 }
 
 impl Side {
-    fn new(fd: OwnedFd) -> Self {
+    pub(super) fn new(fd: OwnedFd) -> Self {
         Self { fd, known: None }
     }
 }
@@ -62,12 +58,20 @@ impl Console {
         }
     }
 
-    fn is_finished(&self) -> bool {
+    pub(super) fn end(&mut self) {
+        self.over = true;
+    }
+
+    pub(super) fn resize(&self, width: u32, height: u32) -> io::Result<()> {
+        pty::resize(&self.master.fd, width, height)
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
         self.over && self.drained && self.to_output.is_empty()
     }
 
     /// Carries what can be carried now.
-    fn carry(&mut self) {
+    pub(super) fn carry(&mut self) {
         let mut buffer = [0; CHUNK];
         for _ in 0..IN_A_ROW {
             let moved = self.take_output(&mut buffer) | self.take_input(&mut buffer);
@@ -102,7 +106,7 @@ impl Console {
     }
 
     /// Brings epoll in line with what can go on.
-    fn listen(&mut self, number: u32, poll: &Poll) -> io::Result<()> {
+    pub(super) fn listen(&mut self, number: u32, poll: &Poll) -> io::Result<()> {
         let when = |wanted: bool, flag: EventFlags| if wanted { flag } else { EventFlags::empty() };
         let some = |flags: EventFlags| Some(flags).filter(|flags| !flags.is_empty());
         let (full, typed) = (!self.to_output.is_empty(), !self.to_master.is_empty());
@@ -134,30 +138,6 @@ fn flush(pending: &mut Vec<u8>, to: Option<&OwnedFd>) -> bool {
     pending.len() < had
 }
 
-impl Daemon {
-    pub(crate) fn carry(&mut self, number: u32) {
-        let Some(console) = self.consoles.get_mut(&number) else { return };
-        console.carry();
-        if console.is_finished() {
-            self.consoles.remove(&number);
-        } else if let Err(error) = console.listen(number, &self.poll) {
-            log::error("a terminal cannot be listened to", error);
-        }
-    }
-
-    /// The process of this terminal has ended.
-    pub(super) fn end_console(&mut self, number: u32) {
-        if let Some(console) = self.consoles.get_mut(&number) {
-            console.over = true;
-            self.carry(number);
-        }
-    }
-
-    pub(super) fn resize_console(&self, number: u32, width: u32, height: u32) -> io::Result<()> {
-        self.consoles.get(&number).map_or(Ok(()), |console| pty::resize(&console.master.fd, width, height))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -180,7 +160,7 @@ mod tests {
         }
         assert!(sent < 64 * CHUNK, "memory is bounded: {sent}");
         let (mut received, mut buffer) = (0, vec![0; CHUNK]);
-        console.over = true;
+        console.end();
         while !console.is_finished() {
             console.carry();
             while let Ok(Some(count)) = read(&reader, &mut buffer) {
@@ -195,7 +175,7 @@ mod tests {
         let ((master, process), (reader, output)) = (pipe(), pipe());
         let mut console = Console::new(master, None, Some(output));
         write(&process, b"last words").unwrap();
-        console.over = true;
+        console.end();
         console.carry();
         assert!(console.is_finished());
         assert_eq!(read(&reader, &mut [0; 64]).unwrap(), Some(10));

@@ -5,7 +5,10 @@ use std::{fs, io, path::Path};
 use prost::Message as _;
 use serde::Deserialize;
 
-use super::{Console, Container, INIT_PID_FILE, LOG, Process, State, streams::Streams};
+use super::{
+    Container, INIT_PID_FILE, LOG, Process, State,
+    streams::{Outputs, Streams},
+};
 use crate::{
     daemon::{Daemon, Reply},
     host::{fifo::Paths, log, memory::Watch, mounts, poll::Source},
@@ -77,14 +80,9 @@ impl Daemon {
             mounts::mount_root(&request.rootfs, &bundle.join("rootfs"))
                 .map_err(context("failed to mount rootfs component"))?;
         }
-        let paths = Paths {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        };
         let runtime = Runtime::new(&options, &self.facts.namespace, bundle);
-        let made = Streams::open(paths, CONSOLE, (options.io_uid, options.io_gid))
+        let made = Streams::open(paths(request), CONSOLE, Outputs::Relayed)
+            .and_then(|streams| streams.owned_by(options.io_uid, options.io_gid))
             .and_then(|mut streams| Ok((self.create_call(&runtime, &options, &mut streams)?, streams)));
         match made {
             Ok((call, streams)) => Ok((Begun { runtime, own_pids, mounted, streams }, call)),
@@ -111,7 +109,7 @@ impl Daemon {
     fn created(&mut self, reply: Reply, request: task::Create, begun: Begun, result: Result<(), Failure>) {
         self.creating = false;
         let made = match result {
-            Ok(()) => self.adopt(begun),
+            Ok(()) => self.adopt(begun, &request),
             Err(failure) => {
                 self.unmount_root(begun.mounted);
                 Err(failure.told("OCI runtime create failed"))
@@ -139,22 +137,22 @@ impl Daemon {
     }
 
     /// Takes over what the runtime has made.
-    fn adopt(&mut self, begun: Begun) -> Result<u32, String> {
+    fn adopt(&mut self, begun: Begun, request: &task::Create) -> Result<u32, String> {
         let Begun { runtime, own_pids, mounted, streams } = begun;
         let pid = pid_file(&self.facts.bundle.join(INIT_PID_FILE));
         let adopted = pid
             .map_err(|error| format!("failed to retrieve OCI runtime container pid: {error}"))
             .and_then(|pid| Ok((pid, streams.settle()?)));
-        let (pid, (paths, held, console)) = match adopted {
+        let (pid, (held, carriers)) = match adopted {
             Ok(adopted) => adopted,
             Err(text) => {
                 self.discard(&runtime, mounted);
                 return Err(text);
             }
         };
-        let console = console.map(|console| self.add_console(console));
+        let carriers = self.add_carriers(carriers);
         self.watch_memory(pid);
-        let init = Process { pid, paths, held, console, ..Process::default() };
+        let init = Process { pid, paths: paths(request), held, carriers, ..Process::default() };
         let execs = std::collections::BTreeMap::new();
         self.container = Some(Container { runtime, state: State::Created, init, execs, own_pids, mounted });
         Ok(pid.unsigned_abs())
@@ -186,12 +184,14 @@ impl Daemon {
             Err(error) => log::error("the memory cgroup cannot be watched", error),
         }
     }
+}
 
-    pub(super) fn add_console(&mut self, console: Console) -> u32 {
-        self.last_console += 1;
-        self.consoles.insert(self.last_console, console);
-        self.carry(self.last_console);
-        self.last_console
+fn paths(request: &task::Create) -> Paths {
+    Paths {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     runc::Failure,
 };
 
-/// How long a terminal's reader may take for what is left.
+/// How long a reader may take for what is left.
 const DRAINING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -34,16 +34,15 @@ impl Daemon {
 
     fn delete_exec(&mut self, reply: Reply, exec: String) {
         let found = self.container.as_ref().ok_or_else(no_container);
-        let console =
-            found.and_then(|container| container.execs.get(&exec).ok_or_else(|| no_process(&exec))).and_then(|exec| {
-                match exec.process.status() {
-                    Status::Running => Err(Refusal::unknown("cannot delete a running process")),
-                    _ if exec.starting => Err(Refusal::unknown("cannot delete a running process")),
-                    _ => Ok(exec.process.console),
-                }
+        let carriers = found
+            .and_then(|container| container.execs.get(&exec).ok_or_else(|| no_process(&exec)))
+            .and_then(|exec| match exec.process.status() {
+                Status::Running => Err(Refusal::unknown("cannot delete a running process")),
+                _ if exec.starting => Err(Refusal::unknown("cannot delete a running process")),
+                _ => Ok(exec.process.carriers.clone()),
             });
-        match console {
-            Ok(console) => self.when_drained(console, Instant::now() + DRAINING, move |daemon| {
+        match carriers {
+            Ok(carriers) => self.when_drained(carriers, Instant::now() + DRAINING, move |daemon| {
                 let removed = daemon.container.as_mut().and_then(|container| container.execs.remove(&exec));
                 let deleted = removed.map(|exec| deleted(&exec.process)).unwrap_or_default();
                 daemon.answer(reply, Ok(deleted.encode_to_vec()));
@@ -55,28 +54,28 @@ impl Daemon {
     fn delete_init(&mut self, reply: Reply) {
         let allowed = match &self.container {
             None => Err(no_container()),
-            Some(container) => container.state.may_delete().map_err(Refusal::unknown).map(|()| container.init.console),
+            Some(container) => {
+                container.state.may_delete().map_err(Refusal::unknown).map(|()| container.init.carriers.clone())
+            }
         };
         match allowed {
-            Ok(console) => self.when_drained(console, Instant::now() + DRAINING, move |daemon| {
+            Ok(carriers) => self.when_drained(carriers, Instant::now() + DRAINING, move |daemon| {
                 daemon.delete_runtime(reply);
             }),
             Err(refusal) => self.end_delete(reply, Err(refusal)),
         }
     }
 
-    /// Goes on when the terminal's output is carried, or nobody takes it in time.
-    fn when_drained(&mut self, console: Option<u32>, until: Instant, then: impl FnOnce(&mut Self) + 'static) {
-        let open = console.filter(|console| self.consoles.contains_key(console));
-        match open {
-            Some(number) if Instant::now() < until => {
-                self.after(PAUSE, move |daemon| daemon.when_drained(Some(number), until, then));
-            }
-            _ => {
-                open.and_then(|number| self.consoles.remove(&number));
-                then(self);
-            }
+    /// Goes on when all output is carried, or nobody takes it in time.
+    fn when_drained(&mut self, mut carriers: Vec<u32>, until: Instant, then: impl FnOnce(&mut Self) + 'static) {
+        carriers.retain(|carrier| self.carriers.contains_key(carrier));
+        if !carriers.is_empty() && Instant::now() < until {
+            return self.after(PAUSE, move |daemon| daemon.when_drained(carriers, until, then));
         }
+        for carrier in carriers {
+            self.carriers.remove(&carrier);
+        }
+        then(self);
     }
 
     fn delete_runtime(&mut self, reply: Reply) {

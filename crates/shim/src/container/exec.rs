@@ -5,7 +5,10 @@ use std::{fs, io};
 use prost::Message as _;
 use serde_json::Value;
 
-use super::{Exec, LOG, Process, no_container, no_process, streams::Streams};
+use super::{
+    Exec, LOG, Process, no_container, no_process,
+    streams::{Outputs, Streams},
+};
 use crate::{
     daemon::{Daemon, Reply},
     host::fifo::Paths,
@@ -93,7 +96,7 @@ impl Daemon {
         let files = Files::of(id);
         let mut begin = || {
             fs::write(&files.process, &exec.spec)?;
-            let mut streams = Streams::open(exec.process.paths.clone(), &files.console, (0, 0))?;
+            let mut streams = Streams::open(exec.process.paths.clone(), &files.console, Outputs::Direct)?;
             let mut words = vec!["exec", "--process", &files.process, "--pid-file", &files.pid, "--detach"];
             let console = streams.console_name();
             words.extend(console.iter().flat_map(|name| ["--console-socket", name.as_str()]));
@@ -117,10 +120,10 @@ impl Daemon {
         });
         files.remove();
         match started {
-            Ok((pid, (_, held, console))) => {
-                let console = console.map(|console| self.add_console(console));
+            Ok((pid, (held, carriers))) => {
+                let carriers = self.add_carriers(carriers);
                 if let Some(process) = self.exec_process(&exec) {
-                    (process.pid, process.held, process.console) = (pid, held, console);
+                    (process.pid, process.held, process.carriers) = (pid, held, carriers);
                 }
                 let pid = pid.unsigned_abs();
                 self.publish(&TaskExecStarted { container_id: self.facts.id.clone(), exec_id: exec, pid });

@@ -74,9 +74,9 @@ impl Daemon {
         process.reaped = true;
         process.exit = Some((exit.status, exit.at));
         process.held.outputs.clear();
-        let (console, waiters) = (process.console, std::mem::take(&mut process.waiters));
-        if let Some(console) = console {
-            self.end_console(console);
+        let (carriers, waiters) = (process.carriers.clone(), std::mem::take(&mut process.waiters));
+        for carrier in carriers {
+            self.end_carrier(carrier);
         }
         let waited = Waited { exit_status: exit.status, exited_at: Some(exit.at) }.encode_to_vec();
         for waiter in waiters {

@@ -94,12 +94,12 @@ impl Daemon {
     }
 
     pub(crate) fn resize(&mut self, reply: Reply, request: task::Resize) {
-        let console = self.container.as_ref().ok_or_else(no_container).and_then(|container| {
+        let carriers = self.container.as_ref().ok_or_else(no_container).and_then(|container| {
             let process = container.process(&request.exec_id)?;
-            Ok(process.console)
+            Ok(process.carriers.as_slice())
         });
-        let resized = console.and_then(|console| {
-            let resized = console.map_or(Ok(()), |number| self.resize_console(number, request.width, request.height));
+        let resized = carriers.and_then(|carriers| {
+            let resized = self.resize_console(carriers, request.width, request.height);
             resized.map_err(|error| Refusal::unknown(error.to_string()))
         });
         self.answer(reply, resized.map(|()| Vec::new()));

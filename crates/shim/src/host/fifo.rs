@@ -1,6 +1,7 @@
 //! The standard streams of a process, from the paths in containerd's request. Source: containerd's `cio`.
 //!
-//! A FIFO goes to the process itself, so its bytes pass through nobody. Beside it the shim holds ends of its own:
+//! A FIFO goes to the process itself, so its bytes pass through nobody, save for the outputs of the first process (see
+//! `container/relay.rs`). Beside it the shim holds ends of its own:
 //!
 //! | stream | held | why | until |
 //! |---|---|---|---|
@@ -32,31 +33,11 @@ pub(crate) struct Held {
     pub(crate) outputs: Vec<OwnedFd>,
 }
 
-/// The process's own ends.
-#[derive(Debug, Default)]
-pub(crate) struct Given {
-    pub(crate) stdin: Option<OwnedFd>,
-    pub(crate) stdout: Option<OwnedFd>,
-    pub(crate) stderr: Option<OwnedFd>,
-}
-
-/// Opens the streams of a process without a terminal, for a user that may have to open them anew by `/dev/stdout`.
-pub(crate) fn open(paths: &Paths, owner: (u32, u32)) -> io::Result<(Given, Held)> {
-    let mut held = Held::default();
-    let stdin = if paths.stdin.is_empty() { None } else { Some(input(&paths.stdin, &mut held)?) };
-    let mut output = |path: &str| if path.is_empty() { Ok(None) } else { open_output(path, &mut held).map(Some) };
-    let given = Given { stdin, stdout: output(&paths.stdout)?, stderr: output(&paths.stderr)? };
-    if owner != (0, 0) {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
-        for fd in [&given.stdin, &given.stdout, &given.stderr].into_iter().flatten() {
-            rustix::fs::fchown(fd, Some(uid), Some(gid))?;
-        }
-    }
-    Ok((given, held))
-}
-
 /// A description of the process's own: what it does to its flags concerns nobody else.
-fn input(path: &str, held: &mut Held) -> io::Result<OwnedFd> {
+pub(crate) fn input(path: &str, held: &mut Held) -> io::Result<Option<OwnedFd>> {
+    if path.is_empty() {
+        return Ok(None);
+    }
     let path = file(path)?;
     let given = open_at(path, OFlags::RDONLY)?;
     if is_fifo(&given)? {
@@ -64,22 +45,35 @@ fn input(path: &str, held: &mut Held) -> io::Result<OwnedFd> {
         held.stdin_writer = Some(open_at(path, OFlags::WRONLY)?);
         blocking(&given)?;
     }
-    Ok(given)
+    Ok(Some(given))
 }
 
-fn open_output(path: &str, held: &mut Held) -> io::Result<OwnedFd> {
+/// Where output goes.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Open for writing, ready for a process.
+    File(OwnedFd),
+    /// Open at both ends, which does not wait for a reader; another end is opened by `writer`.
+    Fifo(OwnedFd),
+}
+
+pub(crate) fn output(path: &str) -> io::Result<Option<Output>> {
+    if path.is_empty() {
+        return Ok(None);
+    }
     if let Some(path) = path.strip_prefix("file://") {
-        return append(path);
+        return append(path).map(|file| Some(Output::File(file)));
     }
     let path = file(path)?;
-    // With both ends open this does not wait, and the next one finds a reader.
     let both = open_at(path, OFlags::RDWR)?;
-    if !is_fifo(&both)? {
-        return append(path);
-    }
-    let given = open_at(path, OFlags::WRONLY)?;
+    let output = if is_fifo(&both)? { Output::Fifo(both) } else { Output::File(append(path)?) };
+    Ok(Some(output))
+}
+
+/// A process's end of an output whose other ends are held.
+pub(crate) fn writer(path: &str) -> io::Result<OwnedFd> {
+    let given = open_at(file(path)?, OFlags::WRONLY)?;
     blocking(&given)?;
-    held.outputs.push(both);
     Ok(given)
 }
 
@@ -160,10 +154,10 @@ mod tests {
     #[test]
     fn an_output_ends_when_process_and_shim_have_closed_it() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { stdout: fifo(dir.path(), "out"), ..Paths::default() };
-        let reader = open_at(&paths.stdout, OFlags::RDONLY).unwrap();
-        let (given, held) = open(&paths, (0, 0)).unwrap();
-        let stdout = given.stdout.unwrap();
+        let path = fifo(dir.path(), "out");
+        let reader = open_at(&path, OFlags::RDONLY).unwrap();
+        let held = output(&path).unwrap();
+        let stdout = writer(&path).unwrap();
         assert_eq!(write(&stdout, b"hello").unwrap(), Some(5));
         drop(stdout);
         let mut buffer = [0; 16];
@@ -176,21 +170,21 @@ mod tests {
     #[test]
     fn input_ends_when_both_the_client_and_the_shim_have_closed_it() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { stdin: fifo(dir.path(), "in"), ..Paths::default() };
-        let (given, mut held) = open(&paths, (0, 0)).unwrap();
-        let client = open_at(&paths.stdin, OFlags::WRONLY).unwrap();
+        let path = fifo(dir.path(), "in");
+        let mut held = Held::default();
+        let given = input(&path, &mut held).unwrap();
+        let client = open_at(&path, OFlags::WRONLY).unwrap();
         write(&client, b"text").unwrap();
         drop(client);
         held.stdin_writer = None;
         let mut all = String::new();
-        File::from(given.stdin.unwrap()).read_to_string(&mut all).unwrap();
+        File::from(given.unwrap()).read_to_string(&mut all).unwrap();
         assert_eq!(all, "text");
     }
 
     #[test]
     fn a_stream_that_a_program_would_serve_is_refused_with_advice() {
-        let paths = Paths { stdout: "binary:///bin/logger".into(), ..Paths::default() };
-        let error = open(&paths, (0, 0)).unwrap_err().to_string();
+        let error = output("binary:///bin/logger").unwrap_err().to_string();
         assert!(error.contains("io.containerd.runc.v2"), "{error}");
     }
 }

@@ -55,9 +55,15 @@ pub(crate) fn close_from(first: u32) {
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Pid> {
     // What systemd passed is for its own service, and not for a container's.
     command.env_remove("NOTIFY_SOCKET");
-    // SAFETY: one system call that touches no memory.
+    // SAFETY: two system calls that touch no memory but a set on the stack.
     unsafe {
-        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
+        command.pre_exec(|| {
+            // Ours is blocked for `signals`, and would be the container's otherwise.
+            let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+            Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+        });
     }
     command.spawn().map(|child| Pid::from_child(&child))
 }
