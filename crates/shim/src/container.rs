@@ -18,6 +18,7 @@ mod delete;
 mod exec;
 mod exit;
 mod freeze;
+mod gate;
 mod kill;
 mod query;
 mod relay;
@@ -28,6 +29,7 @@ mod update;
 
 pub(crate) use carrier::Carrier;
 use console::Console;
+pub(crate) use gate::Gate;
 
 use std::{
     collections::BTreeMap,
@@ -56,6 +58,8 @@ pub(crate) struct Container {
     execs: BTreeMap<String, Exec>,
     /// The kernel ends all processes with the first; without a namespace of its own that is done here.
     own_pids: bool,
+    /// The runtime has hooks to run when it is started.
+    follows_start: bool,
     /// The root file system was mounted here.
     mounted: bool,
 }

@@ -19,7 +19,7 @@ use std::{
 use rustix::event::epoll::EventFlags;
 
 use crate::{
-    container::{Carrier, Container},
+    container::{Carrier, Container, Gate},
     host::{
         log,
         memory::Watch,
@@ -67,6 +67,7 @@ pub(crate) struct Daemon {
     pub(crate) carriers: BTreeMap<u32, Carrier>,
     pub(crate) last_carrier: u32,
     pub(crate) memory: Option<Watch>,
+    pub(crate) gate: Option<Gate>,
     timers: Vec<(Instant, Then)>,
     /// Steps on the container as a whole are done one after the other.
     busy: bool,
@@ -95,6 +96,7 @@ impl Daemon {
             carriers: BTreeMap::new(),
             last_carrier: 0,
             memory: None,
+            gate: None,
             timers: Vec::new(),
             busy: false,
             waiting: VecDeque::new(),
@@ -117,6 +119,7 @@ impl Daemon {
     fn hear(&mut self, source: Source, flags: EventFlags) {
         match source {
             Source::Memory => self.hear_of_memory(),
+            Source::Gate => self.hear_gate(),
             Source::Listener => self.accept(),
             Source::Connection(number) => self.hear_connection(number, flags),
             Source::Publisher => self.hear_publisher(),

@@ -44,6 +44,12 @@ impl Runtime {
         matches!(name, Some("runc" | "crun" | "youki"))
     }
 
+    /// Where runc lets the first process wait between create and start; other runtimes have ways of their own.
+    pub(crate) fn gate(&self, id: &str) -> Option<PathBuf> {
+        let name = Path::new(&self.program).file_name()?;
+        (name == "runc").then(|| Path::new(&self.root).join(id).join("exec.fifo"))
+    }
+
     /// Whether it knows of the container: its state is a folder.
     pub(crate) fn knows(&self, id: &str) -> bool {
         Path::new(&self.root).join(id).exists()
@@ -194,6 +200,10 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    pub(crate) fn of(error: &io::Error) -> Self {
+        Self { error: error.to_string(), log: Ok(None) }
+    }
+
     /// The failure of `what`, as the Go shim tells it.
     pub(crate) fn told(&self, what: &str) -> String {
         match &self.log {

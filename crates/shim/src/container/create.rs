@@ -1,9 +1,9 @@
 //! Create: the root file system mounted, the streams opened, and the runtime's `create`.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use prost::Message as _;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Container, INIT_PID_FILE, LOG, Process, State,
@@ -27,6 +27,13 @@ const CONSOLE: &str = "init.console";
 #[derive(Deserialize)]
 struct Spec {
     linux: Option<Linux>,
+    hooks: Option<Hooks>,
+}
+
+#[derive(Deserialize)]
+struct Hooks {
+    #[serde(default)]
+    poststart: Vec<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -43,10 +50,26 @@ struct Namespace {
     path: String,
 }
 
+impl Spec {
+    fn read(config: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(config)?)?)
+    }
+
+    /// One that is joined is not its own.
+    fn has_own_pids(&self) -> bool {
+        let mut namespaces = self.linux.iter().flat_map(|linux| &linux.namespaces);
+        namespaces.any(|namespace| namespace.kind == "pid" && namespace.path.is_empty())
+    }
+
+    fn follows_start(&self) -> bool {
+        self.hooks.as_ref().is_some_and(|hooks| !hooks.poststart.is_empty())
+    }
+}
+
 /// All that was made before the runtime runs.
 struct Begun {
     runtime: Runtime,
-    own_pids: bool,
+    spec: Spec,
     mounted: bool,
     streams: Streams,
 }
@@ -73,7 +96,7 @@ impl Daemon {
         let bundle = &self.facts.bundle;
         let options = Options::of(request.options.as_ref())?;
         let context = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        let own_pids = own_pids(&bundle.join("config.json")).map_err(context("failed to read config.json"))?;
+        let spec = Spec::read(&bundle.join("config.json")).map_err(context("failed to read config.json"))?;
         options.write(bundle).map_err(context("failed to keep the runtime's options"))?;
         let mounted = !request.rootfs.is_empty();
         if mounted {
@@ -85,7 +108,7 @@ impl Daemon {
             .and_then(|streams| streams.owned_by(options.io_uid, options.io_gid))
             .and_then(|mut streams| Ok((self.create_call(&runtime, &options, &mut streams)?, streams)));
         match made {
-            Ok((call, streams)) => Ok((Begun { runtime, own_pids, mounted, streams }, call)),
+            Ok((call, streams)) => Ok((Begun { runtime, spec, mounted, streams }, call)),
             Err(error) => {
                 self.unmount_root(mounted);
                 Err(format!("failed to create init process I/O: {error}"))
@@ -138,7 +161,7 @@ impl Daemon {
 
     /// Takes over what the runtime has made.
     fn adopt(&mut self, begun: Begun, request: &task::Create) -> Result<u32, String> {
-        let Begun { runtime, own_pids, mounted, streams } = begun;
+        let Begun { runtime, spec, mounted, streams } = begun;
         let pid = pid_file(&self.facts.bundle.join(INIT_PID_FILE));
         let adopted = pid
             .map_err(|error| format!("failed to retrieve OCI runtime container pid: {error}"))
@@ -153,8 +176,15 @@ impl Daemon {
         let carriers = self.add_carriers(carriers);
         self.watch_memory(pid);
         let init = Process { pid, paths: paths(request), held, carriers, ..Process::default() };
-        let execs = std::collections::BTreeMap::new();
-        self.container = Some(Container { runtime, state: State::Created, init, execs, own_pids, mounted });
+        self.container = Some(Container {
+            runtime,
+            state: State::Created,
+            init,
+            execs: BTreeMap::new(),
+            own_pids: spec.has_own_pids(),
+            follows_start: spec.follows_start(),
+            mounted,
+        });
         Ok(pid.unsigned_abs())
     }
 
@@ -195,27 +225,25 @@ fn paths(request: &task::Create) -> Paths {
     }
 }
 
-fn own_pids(config: &Path) -> io::Result<bool> {
-    let spec: Spec = serde_json::from_slice(&fs::read(config)?)?;
-    let namespaces = spec.linux.map(|linux| linux.namespaces).unwrap_or_default();
-    Ok(namespaces.iter().any(|namespace| namespace.kind == "pid" && namespace.path.is_empty()))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn spec(text: &str) -> Spec {
+        serde_json::from_str(text).unwrap()
+    }
+
     #[test]
     fn a_pid_namespace_that_is_joined_is_not_its_own() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.json");
-        let own = |spec: &str| {
-            fs::write(&config, spec).unwrap();
-            own_pids(&config).unwrap()
-        };
-        assert!(own(r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}"#));
-        assert!(!own(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/7/ns/pid"}]}}"#));
-        assert!(!own("{}"));
+        assert!(spec(r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}"#).has_own_pids());
+        assert!(!spec(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/7/ns/pid"}]}}"#).has_own_pids());
+        assert!(!spec("{}").has_own_pids());
+    }
+
+    #[test]
+    fn hooks_after_the_start_are_left_to_the_runtime() {
+        assert!(spec(r#"{"hooks":{"poststart":[{"path":"/bin/x"}]}}"#).follows_start());
+        assert!(!spec(r#"{"hooks":{"prestart":[{"path":"/bin/x"}]}}"#).follows_start());
     }
 }

@@ -12,6 +12,8 @@ use crate::{
 /// Whose end it is.
 enum Whose {
     Init,
+    /// The container's, whose start is not told yet.
+    Starting,
     Exec(String),
     /// Not known yet, or nobody's who is asked for: a child that the container left behind.
     Unknown,
@@ -22,6 +24,10 @@ impl Daemon {
         match self.whose(exit.pid) {
             Whose::Init => self.init_ended(exit),
             Whose::Exec(exec) => self.tell_exit(&exec, exit),
+            Whose::Starting => {
+                self.children.hold(exit);
+                self.hear_gate();
+            }
             Whose::Unknown if self.children.starting > 0 => self.children.hold(exit),
             Whose::Unknown => {}
         }
@@ -30,7 +36,7 @@ impl Daemon {
     fn whose(&self, pid: i32) -> Whose {
         let Some(container) = &self.container else { return Whose::Unknown };
         if container.init.pid == pid && !container.init.reaped {
-            return if container.state == State::Starting { Whose::Unknown } else { Whose::Init };
+            return if container.state == State::Starting { Whose::Starting } else { Whose::Init };
         }
         let mut execs = container.execs.iter();
         let exec = execs.find(|(_, exec)| exec.process.pid == pid && !exec.process.reaped);

@@ -23,13 +23,26 @@ impl Daemon {
     }
 
     fn start_init(&mut self, reply: Reply) {
+        let rule = self.container.as_ref().ok_or_else(no_container);
+        let rule = rule.and_then(|container| container.state.may_start().map_err(Refusal::unknown));
+        match rule {
+            Ok(()) if self.open_gate(reply) => {}
+            Ok(()) => self.start_by_runtime(reply),
+            Err(refusal) => {
+                self.refuse(reply, refusal);
+                self.turn_over();
+            }
+        }
+    }
+
+    fn start_by_runtime(&mut self, reply: Reply) {
         let call = match &mut self.container {
             None => Err(no_container()),
-            Some(container) => container.state.may_start().map_err(Refusal::unknown).and_then(|()| {
+            Some(container) => {
                 let call = container.runtime.call(["start", self.facts.id.as_str()], LOG).keeping_output();
                 container.state = State::Starting;
                 call.map_err(|error| Refusal::unknown(error.to_string()))
-            }),
+            }
         };
         match call {
             Ok(call) => {
@@ -43,7 +56,7 @@ impl Daemon {
         }
     }
 
-    fn init_started(&mut self, reply: Reply, result: Result<(), Failure>) {
+    pub(super) fn init_started(&mut self, reply: Reply, result: Result<(), Failure>) {
         if let Some(container) = &mut self.container {
             container.state = if result.is_ok() { State::Running } else { State::Created };
             let pid = container.init.pid.unsigned_abs();

@@ -25,6 +25,7 @@ pub(crate) enum Source {
     Master(u32),
     Output(u32),
     Input(u32),
+    Gate,
     /// Last of a round: what a process wrote is read before its exit is looked at.
     Children,
 }
@@ -39,7 +40,8 @@ impl Source {
             Self::Master(number) => (4, number),
             Self::Output(number) => (5, number),
             Self::Input(number) => (6, number),
-            Self::Children => (7, 0),
+            Self::Gate => (7, 0),
+            Self::Children => (8, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -54,6 +56,7 @@ impl Source {
             4 => Self::Master(number),
             5 => Self::Output(number),
             6 => Self::Input(number),
+            7 => Self::Gate,
             _ => Self::Children,
         }
     }

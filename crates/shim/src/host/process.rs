@@ -92,11 +92,12 @@ pub(crate) fn drain(signals: &OwnedFd) {
     while rustix::io::read(signals, &mut news).is_ok_and(|length| length > 0) {}
 }
 
-/// A session of its own, with nothing to read and nowhere to write: containerd waits for the end of the pipe that was
-/// our output.
+/// A group of its own, with nothing to read and nowhere to write: containerd waits for the end of the pipe that was our
+/// output. No session of its own: the kernel's scheduler puts a new session last on a machine that is busy (autogroup),
+/// and no signal of containerd's terminal gets here anyway.
 pub(crate) fn detach() -> io::Result<()> {
-    // Fails only where it is a session's leader already.
-    let _ = rustix::process::setsid();
+    // Fails only where it leads its group already.
+    let _ = rustix::process::setpgid(None, None);
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
