@@ -183,6 +183,31 @@ mod tests {
     }
 
     #[test]
+    fn a_root_of_a_hundred_layers_is_mounted_and_unmounted() {
+        let dir = tempfile::Builder::new().prefix(&"long-".repeat(10)).tempdir().unwrap();
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let folder = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path.to_string_lossy().into_owned()
+        };
+        let layers: Vec<String> = (0..100).map(|layer| folder(&layer.to_string())).collect();
+        fs::write(Path::new(&layers[99]).join("deepest"), "x").unwrap();
+        let options = [("lowerdir", layers.join(":")), ("upperdir", folder("upper")), ("workdir", folder("work"))];
+        let options = options.map(|(name, value)| format!("{name}={value}")).to_vec();
+        assert!(overlay::is_long(&options));
+        let mount = Mount { kind: "overlay".into(), source: "overlay".into(), target: String::new(), options };
+        let root = dir.path().join("root");
+        mount_root(&[mount], &root).unwrap();
+        assert!(root.join("deepest").exists());
+        unmount_all(&root).unwrap();
+        assert!(!root.join("deepest").exists());
+    }
+
+    #[test]
     fn nothing_to_unmount_is_fine() {
         let dir = tempfile::tempdir().unwrap();
         unmount_all(dir.path()).unwrap();
