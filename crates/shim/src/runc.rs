@@ -188,7 +188,7 @@ struct Line {
 
 fn last_error(log: &str) -> Option<String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let message = lines.filter(|line| line.level == "error").last()?.msg;
+    let message = lines.rev().find(|line| line.level == "error")?.msg;
     Some(message.trim().to_owned()).filter(|message| !message.is_empty())
 }
 

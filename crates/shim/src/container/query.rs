@@ -3,7 +3,7 @@
 use prost::Message;
 use prost_types::Any;
 
-use super::{LOG, no_container};
+use super::{LOG, State, no_container};
 use crate::{
     daemon::{Daemon, Reply},
     proto::{
@@ -65,6 +65,11 @@ impl Daemon {
     }
 
     pub(crate) fn pids(&mut self, reply: Reply) {
+        // A containerd that starts (since 1.7) takes a shim without processes for a leftover, and its exit would be lost.
+        if let Some(container) = self.container.as_ref().filter(|container| container.state == State::Stopped) {
+            let pids = self.processes(vec![container.init.pid.unsigned_abs()]);
+            return self.answer(reply, Ok(pids.encode_to_vec()));
+        }
         let call = self.container.as_ref().ok_or_else(no_container).and_then(|container| {
             let words = ["ps", "--format", "json", self.facts.id.as_str()];
             container.runtime.call(words, LOG).keeping_output().map_err(|error| Refusal::unknown(error.to_string()))
