@@ -14,6 +14,9 @@ WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 GRAPH   := --locked --workspace --features gantry-daemon/failpoints
 
 COMPANIONS := gantry-stdio gantry-netd gantry-logship gantry-init
+# containerd wants this name for a shim; its package is gantry-shim.
+SHIM       := containerd-shim-gantry-v1
+PROGRAMS   := $(COMPANIONS) $(SHIM)
 RUN_PACKAGES  := containerd runc protobuf-compiler nftables iproute2 busybox-static ca-certificates gcc libc6-dev
 TEST_PACKAGES := $(RUN_PACKAGES) debootstrap tini skopeo docker-registry crun python3-venv iptables procps util-linux \
                  e2fsprogs openssl curl socat dnsutils
@@ -32,10 +35,10 @@ packages-test:
 	@scripts/docker_cli.sh $(TARGET)/tools
 	@PATH="$(TARGET)/tools:$$PATH" scripts/docker_compose.sh $(TARGET)/tools
 
-build: packages-run ## release binaries in target/release, the companions built small
+build: packages-run ## release binaries in target/release, the companions and the shim built small
 	$(CARGO) build --release --locked -p gantry-daemon
-	$(CARGO) build --profile companion --locked $(COMPANIONS:%=-p %)
-	@for name in $(COMPANIONS); do install -m 755 $(TARGET)/companion/$$name $(TARGET)/release/$$name; done
+	$(CARGO) build --profile companion --locked $(COMPANIONS:%=-p %) -p gantry-shim
+	@for name in $(PROGRAMS); do install -m 755 $(TARGET)/companion/$$name $(TARGET)/release/$$name; done
 
 run: build ## build, and run gantryd with a containerd of its own (FLAGS="-D" for more)
 	exec $(TARGET)/release/gantryd $(FLAGS)
@@ -95,7 +98,7 @@ vm-test: build packages-test ## the binaries in a virtual machine with systemd, 
 
 install: build ## gantryd, its companions and the systemd units under $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(TARGET)/release/gantryd $(DESTDIR)$(PREFIX)/sbin/gantryd
-	@for name in $(COMPANIONS); do \
+	@for name in $(PROGRAMS); do \
 	  install -D -m 755 $(TARGET)/release/$$name $(DESTDIR)$(PREFIX)/libexec/gantry/$$name; done
 	install -D -m 644 dist/systemd/gantry.service $(DESTDIR)/lib/systemd/system/gantry.service
 	install -D -m 644 dist/systemd/gantry.socket $(DESTDIR)/lib/systemd/system/gantry.socket

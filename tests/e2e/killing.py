@@ -60,7 +60,8 @@ def kill_9(pid):
 def _is_zombie(pid):
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
-    except FileNotFoundError:
+    # The second where it goes between the opening and the reading.
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 

@@ -44,6 +44,7 @@ pub struct ContainerdRuntime {
     folders: Folders,
     /// Swapped whole when the configuration is reloaded; an operation reads it once.
     config: RwLock<Arc<RuntimeConfig>>,
+    shim: runtimes::Shim,
     /// What the last look at the runtime's binary told, until the binary changes.
     runtime_version: Mutex<Option<versions::Known>>,
     /// Owner of the tasks that carry output of execs and events; they end with their streams.
@@ -85,9 +86,16 @@ impl ContainerdRuntime {
             engine,
             folders,
             config: RwLock::new(Arc::new(config)),
+            shim: runtimes::Shim::default(),
             runtime_version: Mutex::new(None),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Containers are run by this shim of ours from their next start on; without one by containerd's.
+    #[must_use]
+    pub fn with_shim(self, program: impl Into<PathBuf>) -> Self {
+        Self { shim: runtimes::Shim::new(program.into()), ..self }
     }
 
     /// Takes effect on what is created and started from now on.

@@ -66,7 +66,11 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     let network = Arc::new(network.context("the network")?);
 
     let runtime_config = RuntimeConfig::from(&settings);
-    let runtime = Arc::new(ContainerdRuntime::new(&containerd, id.clone(), &exec_root, runtime_config));
+    let runtime = ContainerdRuntime::new(&containerd, id.clone(), &exec_root, runtime_config);
+    let runtime = Arc::new(match layout::shim() {
+        Some(program) => runtime.with_shim(program),
+        None => runtime,
+    });
     settings.warnings.extend(versions::check(runtime.as_ref(), config.strict_runtime).await?);
     let registries = Arc::new(Registries::new(registry_config(config)));
     let maps = Arc::new(settings.id_maps());

@@ -27,6 +27,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("logship", &["wire", "logs"]),
     // Process 1 of containers that ask for one: it knows nobody.
     ("init", &[]),
+    // containerd's, not ours: it speaks containerd's protocols alone.
+    ("shim", &[]),
     ("fakes", &["domain"]),
     (
         "daemon",

@@ -17,6 +17,9 @@ use crate::{
 /// The snapshotter that holds root file systems, and what clients are told as the storage driver.
 pub const SNAPSHOTTER: &str = "overlayfs";
 
+/// The runtime that is runc under containerd's own shim instead of ours; Docker has it by this name too.
+pub const STOCK_SHIM: &str = "io.containerd.runc.v2";
+
 /// What the engine's verbs read of the configuration. Names are daemon.json's where there is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -114,7 +117,9 @@ impl Default for Settings {
             log_config: LogConfig { driver: "json-file".into(), config: None },
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             default_runtime: "runc".into(),
-            runtimes: BTreeMap::from([("runc".into(), RuntimeSettings { path: "runc".into(), args: Vec::new() })]),
+            runtimes: ["runc", STOCK_SHIM]
+                .map(|name| (name.into(), RuntimeSettings { path: "runc".into(), args: Vec::new() }))
+                .into(),
             default_ulimits: BTreeMap::new(),
             default_shm_size: 64 << 20,
             default_ipc_mode: "private".into(),

@@ -4,8 +4,9 @@ use containerd_client::to_any;
 use prost::Name;
 use prost_types::Any;
 
-/// Name of the shim for runc and runtimes with runc's command line.
-pub const SHIM: &str = "io.containerd.runc.v2";
+/// The shim that containerd's container names; a start may give another one (`RuntimeConfig::shim`). This one is
+/// everywhere: a container can be started where ours is missing, or by an older gantryd.
+pub const SHIM: &str = gantry_domain::settings::STOCK_SHIM;
 /// Key and type url of the third copy of the record in containerd's container.
 pub const RECORD: &str = "io.gantry/record";
 

@@ -5,11 +5,12 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use gantry_domain::{
     Error, Result,
-    settings::{RuntimeSettings, Settings},
+    settings::{RuntimeSettings, STOCK_SHIM, Settings},
 };
 
 use super::{Folders, options::RuncOptions};
@@ -55,6 +56,11 @@ impl RuntimeConfig {
             .ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {name}")))
     }
 
+    /// Whether a container of this runtime is run by containerd's own shim whatever else there is.
+    pub(super) fn wants_stock_shim(&self, name: &str) -> Result<bool> {
+        self.runtime(name).map(|(name, _)| name == STOCK_SHIM)
+    }
+
     /// The program that the default runtime's name stands for.
     pub(super) fn default_program(&self) -> Result<&str> {
         self.runtime("").map(|(name, settings)| program(name, settings))
@@ -76,6 +82,35 @@ impl RuntimeConfig {
             systemd_cgroup: self.systemd_cgroup,
             ..RuncOptions::default()
         })
+    }
+}
+
+/// Our shim's program, where there is one that this containerd can start.
+#[derive(Debug, Default)]
+pub struct Shim {
+    path: Option<PathBuf>,
+    missed: AtomicBool,
+}
+
+impl Shim {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path: Some(path), missed: AtomicBool::new(false) }
+    }
+
+    /// As containerd is told it; empty for its own.
+    pub(super) fn path(&self) -> String {
+        let usable = self.path.as_ref().filter(|_| !self.missed.load(Relaxed));
+        usable.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Whether a start failed because containerd does not find the program, as one with other mounts does not. From then
+    /// on its own shim is used.
+    pub(super) fn was_missed(&self, path: &str, error: &Error) -> bool {
+        let missed = !path.is_empty() && error.message().contains(path);
+        if missed && !self.missed.swap(true, Relaxed) {
+            tracing::warn!(path, %error, "containerd cannot start our shim and is left to its own");
+        }
+        missed
     }
 }
 
@@ -120,6 +155,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = RuntimeConfig::default().options("nosuch", &folders(dir.path())).unwrap_err();
         assert_eq!(error.message(), "unknown or invalid runtime name: nosuch");
+    }
+
+    #[test]
+    fn containerds_own_shim_is_used_where_it_is_asked_for_or_ours_cannot_be_found() {
+        let config = RuntimeConfig::default();
+        assert!(config.wants_stock_shim(STOCK_SHIM).unwrap() && !config.wants_stock_shim("").unwrap());
+        let shim = Shim::new("/x/shim".into());
+        assert!(!shim.was_missed(&shim.path(), &Error::system("runc create failed")));
+        assert_eq!(shim.path(), "/x/shim");
+        assert!(shim.was_missed(&shim.path(), &Error::system("stat /x/shim: no such file or directory")));
+        assert_eq!(shim.path(), "");
     }
 
     #[test]

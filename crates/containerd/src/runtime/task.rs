@@ -32,8 +32,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl ContainerdRuntime {
     pub(super) async fn make_task(&self, setup: &TaskSetup) -> Result<u32> {
+        let config = self.config();
         let (io_uid, io_gid) = setup.stdio_owner;
-        let options = RuncOptions { io_uid, io_gid, ..self.config().options(&setup.runtime, &self.folders)? };
+        let options = RuncOptions { io_uid, io_gid, ..config.options(&setup.runtime, &self.folders)? };
+        let shim = if config.wants_stock_shim(&setup.runtime)? { String::new() } else { self.shim.path() };
         let request = CreateTaskRequest {
             container_id: setup.id.to_string(),
             rootfs: labelled(self.mounts(&setup.id).await?, &setup.mount_label),
@@ -43,13 +45,22 @@ impl ContainerdRuntime {
             terminal: setup.terminal,
             // Given here too, so that a changed path of a runtime holds from the next start on.
             options: Some(options.to_any()),
+            runtime_path: shim.clone(),
             ..CreateTaskRequest::default()
         };
+        let mut made = self.make_task_of(&setup.id, &request).await;
+        if made.as_ref().is_err_and(|error| self.shim.was_missed(&shim, error)) {
+            let request = CreateTaskRequest { runtime_path: String::new(), ..request };
+            made = self.make_task_of(&setup.id, &request).await;
+        }
+        made.map_err(|error| start_error::classified(error.context(start_error::CREATE_CONTEXT)))
+    }
+
+    async fn make_task_of(&self, id: &ContainerId, request: &CreateTaskRequest) -> Result<u32> {
         match self.client.tasks().create(request.clone()).await.map_err(error) {
-            Err(error) if error.kind() == ErrorKind::Unavailable => self.make_task_again(&setup.id, request).await,
+            Err(error) if error.kind() == ErrorKind::Unavailable => self.make_task_again(id, request.clone()).await,
             done => done.map(|answer| answer.into_inner().pid),
         }
-        .map_err(|error| start_error::classified(error.context(start_error::CREATE_CONTEXT)))
     }
 
     /// containerd went away during the creation: it has either been done, or been cleaned up by the next containerd.

@@ -39,10 +39,8 @@ pub struct Bench {
 
 /// Whether this machine can run these tests; says what is missing.
 pub fn able() -> bool {
-    let missing: Vec<&str> = ["/usr/bin/containerd", "/usr/sbin/runc", "/usr/bin/busybox"]
-        .into_iter()
-        .filter(|path| !Path::new(path).exists())
-        .collect();
+    let programs = ["/usr/bin/containerd", "/usr/sbin/runc", "/usr/bin/busybox"].map(PathBuf::from);
+    let missing: Vec<PathBuf> = programs.into_iter().chain([our_shim()]).filter(|path| !path.exists()).collect();
     let root = rustix::process::geteuid().is_root();
     if !root || !missing.is_empty() {
         eprintln!("SKIPPED: root: {root}, missing: {missing:?}");
@@ -50,7 +48,14 @@ pub fn able() -> bool {
     root && missing.is_empty()
 }
 
+/// Built with the workspace's binaries.
+fn our_shim() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(Path::parent).unwrap().join("containerd-shim-gantry-v1")
+}
+
 impl Bench {
+    /// With the shim that the test's crate is for.
     pub async fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("gct").tempdir().unwrap();
         let layout = Layout::new(dir.path().join("lib"), dir.path().join("run"));
@@ -61,6 +66,7 @@ impl Bench {
             dir.path().join("run"),
             RuntimeConfig::default(),
         );
+        let runtime = if env!("CARGO_CRATE_NAME") == "stock_shim" { runtime } else { runtime.with_shim(our_shim()) };
         let bench =
             Self { dir, layout, containerd: Some(containerd), runtime: Arc::new(runtime), ids: Mutex::default() };
         bench.make_base().await;

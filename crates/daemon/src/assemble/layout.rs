@@ -20,6 +20,15 @@ pub fn init() -> String {
     found.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// Our shim; without it containerd's own does as well.
+pub fn shim() -> Option<PathBuf> {
+    let found = find("containerd-shim-gantry-v1");
+    if found.is_none() {
+        tracing::warn!("containerd-shim-gantry-v1 was not found: containerd's own shim is used");
+    }
+    found
+}
+
 fn find(name: &str) -> Option<PathBuf> {
     // Started through a link (as dockerd) the companions still lie beside the real file.
     let beside = env::current_exe().ok().and_then(|exe| exe.canonicalize().ok()?.parent().map(Path::to_owned));

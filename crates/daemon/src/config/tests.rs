@@ -252,6 +252,6 @@ fn runtimes_of_flags_and_file_are_put_together() {
     .expect("written");
     let line = line(&path, &[("runtimes", json!({"mine": {"path": "/mine"}}))]);
     let settings = load(&line, &Environment::default()).expect("loads").settings;
-    assert_eq!(settings.runtimes.keys().collect::<Vec<_>>(), ["crun", "mine", "runc"]);
+    assert_eq!(settings.runtimes.keys().collect::<Vec<_>>(), ["crun", "io.containerd.runc.v2", "mine", "runc"]);
     assert_eq!((settings.runtimes["crun"].args.len(), settings.default_runtime.as_str()), (1, "mine"));
 }
