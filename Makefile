@@ -16,7 +16,7 @@ GRAPH   := --locked --workspace --features gantry-daemon/failpoints
 COMPANIONS := gantry-stdio gantry-netd gantry-logship gantry-init
 RUN_PACKAGES  := containerd runc protobuf-compiler nftables iproute2 busybox-static ca-certificates gcc libc6-dev
 TEST_PACKAGES := $(RUN_PACKAGES) debootstrap tini skopeo docker-registry crun python3-venv iptables procps util-linux \
-                 e2fsprogs openssl curl socat dnsutils
+                 e2fsprogs openssl curl socat dnsutils strace
 
 .PHONY: help build run test unit e2e soak bench spec spec-check lint fmt vm-test install packages-run packages-test \
         debug venv coverage
