@@ -162,6 +162,8 @@ pub trait RootFs: Send + Sync {
     async fn read(&self, root: &RootRef, path: &str, max: u64) -> Result<Option<Vec<u8>>>;
     /// Whether an overlay's own layer changes one of these paths; cheap, no mount.
     async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool>;
+    /// Whether what the root has under this name is a symbolic link; cheap, no mount (T22).
+    async fn is_link(&self, mounts: &[RootMount], name: &str) -> Result<bool>;
     /// Limits an overlay's own layer, which nobody has written to yet, to so many bytes. `InvalidParameter` where its
     /// file system cannot.
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()>;

@@ -70,7 +70,7 @@ impl Owner {
         let record = &self.record;
         let settings = parts.settings.load_full();
         let facts = parts.confining_facts(&record.host_config).await;
-        let user = users::of_container(parts, record).await?;
+        let user = users::of_start(parts, record).await?;
         let folder = parts.ports.files.path(&files_owner(record));
         let shared_memory = self.process_of(&record.host_config.ipc_mode)?.map(|process| process.join("root/dev/shm"));
         let files = HostFiles {
