@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gantry_domain::{
     Result,
-    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
+    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, MountOf, PathKind},
 };
 
 use crate::Fakes;
@@ -49,6 +49,11 @@ impl HostFacts for Fakes {
     async fn path_kind(&self, _: &str) -> Result<Option<PathKind>> {
         self.calls.pass("host.path_kind")?;
         Ok(Some(PathKind::Directory))
+    }
+
+    async fn mount_of(&self, _: &str) -> Result<MountOf> {
+        self.calls.pass("host.mount_of")?;
+        Ok(MountOf { place: "/".into(), shared: true, slave: false })
     }
 
     async fn make_bind_source(&self, _: &str) -> Result<()> {

@@ -193,6 +193,8 @@ pub trait HostFacts: Send + Sync {
     fn boot_id(&self) -> String;
     /// What the source of a bind mount is; `None` when absent.
     async fn path_kind(&self, path: &str) -> Result<Option<PathKind>>;
+    /// The mount that a path lies on.
+    async fn mount_of(&self, path: &str) -> Result<MountOf>;
     /// Makes a missing source of a bind mount (a folder), as dockerd does for `-v`.
     async fn make_bind_source(&self, path: &str) -> Result<()>;
     /// A device node of the host, or the devices below a folder.
@@ -218,6 +220,14 @@ pub trait HostFacts: Send + Sync {
 pub struct CdiSpecs {
     pub files: Vec<crate::cdi::SpecFile>,
     pub errors: Vec<(String, String)>,
+}
+
+/// A mount of the host's, as far as propagation goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOf {
+    pub place: String,
+    pub shared: bool,
+    pub slave: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
