@@ -39,9 +39,9 @@ def test_many_containers_are_listed_and_one_of_them_inspected_quickly_also_after
             engine.restart()
             assert time.monotonic() - began < 30
         seconds, listed = median(engine, "/containers/json?all=1")
-        assert len(listed) == count + 1 and seconds < 1.5 * count / WHOLE + 0.25, seconds
+        assert len(listed) == count + 1 and seconds < 4 * count / WHOLE + 0.25, seconds
         seconds, some = median(engine, "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22n%3D3%22%5D%7D")
-        assert len(some) == count // 10 and seconds < 1.5 * count / WHOLE + 0.25, seconds
+        assert len(some) == count // 10 and seconds < 4 * count / WHOLE + 0.25, seconds
         seconds, one = median(engine, f"/containers/c{count // 2}/json")
         assert one["Name"] == f"/c{count // 2}" and seconds < 0.1, seconds
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
