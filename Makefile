@@ -19,9 +19,9 @@ SHIM       := containerd-shim-gantry-v1
 PROGRAMS   := $(COMPANIONS) $(SHIM)
 RUN_PACKAGES  := containerd runc protobuf-compiler nftables iproute2 busybox-static ca-certificates gcc libc6-dev
 TEST_PACKAGES := $(RUN_PACKAGES) debootstrap tini skopeo docker-registry crun python3-venv iptables procps util-linux \
-                 e2fsprogs openssl curl socat dnsutils
+                 e2fsprogs openssl curl socat dnsutils strace
 
-.PHONY: help build run test unit e2e soak bench spec spec-check lint fmt vm-test install packages-run packages-test \
+.PHONY: help build run test unit e2e soak memory bench spec spec-check lint fmt vm-test install packages-run packages-test \
         debug venv coverage
 
 help:
@@ -66,6 +66,9 @@ test: unit e2e ## everything: cargo's tests, then the end-to-end tests with the 
 
 soak: debug venv ## a thousand cycles of run and rm: what is left must be what was there
 	PATH="$(TARGET)/tools:$$PATH" GANTRY_BIN=$(TARGET)/debug $(VENV)/bin/python -m pytest tests/e2e -m soak $(PYTEST_FLAGS)
+
+memory: build venv ## what an idle engine keeps resident, on release binaries
+	PATH="$(TARGET)/tools:$$PATH" GANTRY_BIN=$(TARGET)/release $(VENV)/bin/python -m pytest tests/e2e/test_memory.py
 
 bench: build venv ## the table of speeds; DOCKERD=/path/to/dockerd to compare in turn
 	@if [ ! -f bench/bench.py ]; then echo "bench/bench.py is not there yet"; exit 1; fi

@@ -60,7 +60,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 7))
     parser.add_argument("--only", help="cases, by comma", default=os.environ.get("ONLY", ""))
-    parser.add_argument("--fleet", type=int, default=100, help="created containers that are there to be listed")
+    fleet = int(os.environ.get("FLEET") or 100)
+    parser.add_argument("--fleet", type=int, default=fleet, help="created containers that are there to be listed; or $FLEET")
     parser.add_argument("--against", action="append", default=[], metavar="NAME=SOCKET")
     parser.add_argument("--dockerd", default=os.environ.get("DOCKERD", ""), metavar="PATH", help="a dockerd to start")
     return parser.parse_args()
@@ -77,14 +78,14 @@ def table(engines, arguments):
         sys.exit(f"no such case: {', '.join(sorted(unknown))}; there are: {', '.join(cases.CASES)}")
     others = engines[1:]
     head = "".join(f"{engine.name + ' ms':>14}" for engine in engines)
-    print(f"{'case':22}{head}" + "".join(f"{engine.name + '/gantryd':>18}" for engine in others))
+    print(f"{'case':26}{head}" + "".join(f"{engine.name + '/gantryd':>18}" for engine in others))
     for name, case in cases.CASES.items():
         if wanted and name not in wanted:
             continue
         medians, failures = measure(case, engines, arguments.rounds)
         row = "".join(f"{medians[engine.name] * 1000:14.1f}" for engine in engines)
         ratios = "".join(f"{medians[engine.name] / medians[engines[0].name]:18.2f}" for engine in others)
-        print(f"{name:22}{row}{ratios}", flush=True)
+        print(f"{name:26}{row}{ratios}", flush=True)
         for failed, why in failures.items():
             print(f"    {failed} failed: {why}", flush=True)
 

@@ -30,12 +30,15 @@ def cycle(host_config):
     return case
 
 
-def start(engine):
-    container = engine.create(["sleep", "60"], BRIDGE)
-    with timed() as clock:
-        engine.start(container)
-    engine.remove(container)
-    return clock.seconds
+def start(host_config):
+    def case(engine):
+        container = engine.create(["sleep", "60"], host_config)
+        with timed() as clock:
+            engine.start(container)
+        engine.remove(container)
+        return clock.seconds
+
+    return case
 
 
 def execute(engine):
@@ -58,9 +61,9 @@ def stop_and_remove(engine):
     return clock.seconds
 
 
-def parallel_start(count):
+def parallel_start(count, host_config):
     def case(engine):
-        containers = [engine.create(["sleep", "1000"], BRIDGE) for _ in range(count)]
+        containers = [engine.create(["sleep", "1000"], host_config) for _ in range(count)]
         with ThreadPoolExecutor(count) as pool:
             try:
                 with timed() as clock:
@@ -145,10 +148,12 @@ CASES = {
     "cycle none": cycle(NONE),
     "cycle bridge": cycle(BRIDGE),
     "cycle bridge+port": cycle(PORT),
-    "start bridge": start,
+    "start none": start(NONE),
+    "start bridge": start(BRIDGE),
     "exec true": execute,
     "stop+rm": stop_and_remove,
-    "parallel start x20": parallel_start(20),
+    "parallel start x20": parallel_start(20, BRIDGE),
+    "parallel start x100 none": parallel_start(100, NONE),
     "network create+rm": network,
     "log write 64MiB": log_write,
     "log read 64MiB": log_read,

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Boots a Debian in QEMU with systemd, cgroup v2 and AppArmor, and runs tests/vm/inside.sh in it: once, and once more
-# after the machine has lost its power. Takes the folder of the release binaries and a folder to work in.
+# Boots a Debian in QEMU with systemd, cgroup v2 and AppArmor, and runs tests/vm/inside.sh in it: once, once more after
+# the machine has lost its power, and again after systemd has rebooted it. Takes the folder of the release binaries and
+# a folder to work in.
 set -euo pipefail
 binaries=$(realpath "$1")
 work=$2
@@ -82,7 +83,9 @@ if grep -qa 'KVM internal error' "$work/first.log"; then
 fi
 grep -qa 'VM-TEST CUT' "$work/first.log" || { tail -n 60 "$work/first.log"; exit 1; }
 boot second "${VM_SECONDS:-900}"
-if grep -qa 'VM-TEST FAILED' "$work/first.log" "$work/second.log" || ! grep -qa 'VM-TEST DONE' "$work/second.log"; then
-    tail -n 60 "$work/second.log"
+grep -qa 'VM-TEST REBOOT' "$work/second.log" || { tail -n 60 "$work/second.log"; exit 1; }
+boot third "${VM_SECONDS:-900}"
+if grep -qa 'VM-TEST FAILED' "$work"/{first,second,third}.log || ! grep -qa 'VM-TEST DONE' "$work/third.log"; then
+    tail -n 60 "$work/third.log"
     exit 1
 fi

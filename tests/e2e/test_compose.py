@@ -1,7 +1,10 @@
-"""Applications of Docker Compose, unmodified: several networks and volumes, up, scale, stop, down."""
+"""Applications of Docker Compose, unmodified: several networks and volumes, what waits for what, up, logs, exec, scale, restart, down."""
 
+import os
 import shutil
+import signal
 import subprocess
+import threading
 
 import pytest
 from harness import run, wait_until
@@ -153,3 +156,133 @@ def test_services_find_each_other_by_name_and_alias_and_in_turn(engine, shop):
     assert answers(engine, "shop-web-2", "db") == addresses(engine, "shop_back", "shop-db-1")
     shop("up", "-d", "--scale", "web=1")
     assert answers(engine, "shop-db-1", "web") == web
+
+
+CHAIN = """
+name: chain
+services:
+  db:
+    image: busybox
+    command: sh -c "while [ ! -e /t/go ]; do sleep 0.05; done; touch /ready; exec sleep 1000"
+    stop_grace_period: 0s
+    volumes: [./shared:/t]
+    healthcheck: {test: ["CMD", "test", "-e", "/ready"], interval: 200ms, retries: 1000}
+  seed:
+    image: busybox
+    command: sh -c "while [ ! -e /t/go ]; do sleep 0.05; done; exit $CODE"
+    volumes: [./shared:/t]
+  web:
+    image: busybox
+    command: sh -c "n=0; while :; do n=$$((n+1)); echo tick $$n of $$(hostname); sleep 0.1; done"
+    stop_grace_period: 0s
+    depends_on:
+      db: {condition: service_healthy, restart: true}
+      seed: {condition: service_completed_successfully}
+  edge:
+    image: busybox
+    command: sleep 1000
+    stop_grace_period: 0s
+    depends_on: [web]
+"""
+
+
+@pytest.fixture
+def chain(engine):
+    folder = engine.root / "chain"
+    (folder / "shared").mkdir(parents=True)
+    (folder / "compose.yaml").write_text(CHAIN)
+
+    def compose(*argv, start=subprocess.run, code=0, **more):
+        env = {**engine.docker_env(), "CODE": str(code)}
+        return start([*COMPOSE, "-f", str(folder / "compose.yaml"), *argv], env=env, text=True, **more)
+
+    compose.go = folder / "shared" / "go"
+    yield compose
+    compose("down", "-v", "-t", "0", check=True, capture_output=True)
+    shutil.rmtree(folder)
+
+
+def status(engine, service):
+    done = engine.docker("inspect", "-f", "{{.State.Status}}", f"chain-{service}-1", check=False)
+    return done.stdout.strip() or "none"
+
+
+class Lines:
+    """What a client prints, read as it comes."""
+
+    def __init__(self, process):
+        self.process, self.seen = process, []
+        self.thread = threading.Thread(target=lambda: self.seen.extend(process.stdout))
+        self.thread.start()
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(20)
+        self.thread.join(20)
+
+
+def test_services_wait_for_health_and_completion_and_are_followed_executed_in_restarted_and_taken_down(engine, chain):
+    up = chain("up", "-d", start=subprocess.Popen, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_until(lambda: status(engine, "db") == status(engine, "seed") == "running", 60, "what waits for nothing")
+    assert engine.inspect("chain-db-1")["State"]["Health"]["Status"] == "starting"
+    assert (status(engine, "web"), status(engine, "edge")) == ("created", "created") and up.poll() is None
+    chain.go.touch()
+    _, said = up.communicate(timeout=60)
+    assert up.returncode == 0, said
+    state = {name: engine.inspect(f"chain-{name}-1")["State"] for name in ("db", "seed", "web", "edge")}
+    assert state["db"]["Health"]["Status"] == "healthy" and state["seed"]["ExitCode"] == 0
+    assert state["db"]["Health"]["Log"][0]["End"] < state["web"]["StartedAt"] < state["edge"]["StartedAt"]
+    assert state["seed"]["FinishedAt"] < state["web"]["StartedAt"]
+
+    # Followed: what was, what comes, and what comes after a restart.
+    logs = Lines(chain("logs", "-f", "--no-color", "--tail", "all", start=subprocess.Popen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    try:
+        hostname = engine.inspect("chain-web-1")["Config"]["Hostname"]
+        line = f"tick {{}} of {hostname}\n"
+        wait_until(lambda: sum(line.format(9) in text for text in logs.seen) == 1, 20, "the ninth line")
+        before = len(logs.seen)
+        wait_until(lambda: len(logs.seen) > before + 3, 20, "more lines")
+        assert all("web-1 " in text for text in logs.seen if "tick" in text), logs.seen
+
+        done = chain("exec", "-T", "-e", "WORD=given", "web", "sh", "-c", "cat; echo $WORD; exit 7", input="piped\n", capture_output=True)
+        assert (done.returncode, done.stdout) == (7, "piped\ngiven\n")
+        done = chain("exec", "-T", "web", "nslookup", "-type=a", "db", capture_output=True)
+        assert engine.inspect("chain-db-1")["NetworkSettings"]["Networks"]["chain_default"]["IPAddress"] in done.stdout
+
+        chain("restart", "-t", "0", "db", check=True, capture_output=True)
+        again = {name: engine.inspect(f"chain-{name}-1") for name in ("db", "web", "edge")}
+        # Who asked to be restarted with it is, with the same container; nobody else.
+        for name, restarted in (("db", True), ("web", True), ("edge", False)):
+            assert (again[name]["State"]["StartedAt"] > state[name]["StartedAt"]) is restarted, name
+            assert again[name]["State"]["Running"]
+        # From the moment of the start's event on, which the first lines may precede.
+        wait_until(lambda: sum(line.format(9) in text for text in logs.seen) == 2, 20, "a line of the next run")
+    finally:
+        logs.end()
+    listed = chain("ps", "-a", "--format", "{{.Service}} {{.State}} {{.Health}}", check=True, capture_output=True).stdout.split("\n")
+    assert sorted(filter(None, listed))[0].startswith("db running") and "seed exited " in listed
+    chain("down", "-t", "0", check=True, capture_output=True)
+    assert names(engine, "ps", "-aq") == [] and "chain_default" not in names(engine, "network", "ls", "--format", "{{.Name}}")
+
+
+def test_a_dependency_that_fails_keeps_its_dependents_down(engine, chain):
+    chain.go.touch()
+    done = chain("up", "-d", code=3, capture_output=True)
+    assert done.returncode != 0 and 'service "seed" didn\'t complete successfully: exit 3' in done.stderr, done.stderr
+    assert status(engine, "web") == "created"
+
+
+def test_up_in_the_foreground_prints_all_and_its_interrupt_stops_all(engine, shop):
+    shop("create")
+    argv = [*COMPOSE, "-f", str(engine.root / "compose.yaml"), "up", "--no-color"]
+    up = Lines(subprocess.Popen(argv, env=engine.docker_env(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0))
+    try:
+        wait_until(lambda: len(names(engine, "ps", "-q")) == 3, 60, "three containers that run")
+        engine.docker("exec", "shop-web-1", "sh", "-c", "echo a line > /proc/1/fd/1")
+        wait_until(lambda: any("web-1 " in text and "a line" in text for text in up.seen), 20, lambda: f"the line: {up.seen[-5:]}")
+        os.killpg(up.process.pid, signal.SIGINT)
+        # 2 is Compose 2.26's own panic after everything is stopped (docker/compose#11710).
+        assert up.process.wait(60) in (0, 2, 130)
+    finally:
+        up.end()
+    assert names(engine, "ps", "-q") == [] and len(names(engine, "ps", "-aq")) == 3

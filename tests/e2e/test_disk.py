@@ -35,6 +35,13 @@ def fill(engine):
                 continue
 
 
+def fill_but(engine, kib):
+    """The same, and so much is left."""
+    fill(engine)
+    ballast = engine.data / "ballast"
+    os.truncate(ballast, max(0, ballast.stat().st_size - (kib << 10)))
+
+
 def room(engine):
     (engine.data / "ballast").unlink()
 
@@ -50,8 +57,6 @@ def archive(megabytes=8):
             info.size = 1 << 20
             tar.addfile(info, io.BytesIO(os.urandom(1 << 20)))
     return out.getvalue()
-
-
 
 
 FULL = ("no space left", "disk quota", "StorageFull", "ENOSPC")
@@ -185,3 +190,77 @@ def test_a_pull_on_a_full_disk_leaves_no_stuck_lease_and_goes_on_when_there_is_r
         assert ctr(engine, "leases", "ls", "-q") == []
     finally:
         registry.close()
+
+
+# In the order of their life: (what, method, path, body, what must be true of it if it was answered with a 2xx).
+VERBS = [
+    ("create", "POST", "/containers/create?name=it", {"Image": "busybox", "Cmd": ["sleep", "600"], "HostConfig": {"Binds": ["data:/data"]}}),
+    ("start", "POST", "/containers/it/start", None),
+    ("exec", "POST", "/containers/it/exec", {"Cmd": ["true"]}),
+    ("rename", "POST", "/containers/it/rename?name=other", None),
+    ("rename back", "POST", "/containers/other/rename?name=it", None),
+    ("update", "POST", "/containers/it/update", {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}),
+    ("pause", "POST", "/containers/it/pause", None),
+    ("unpause", "POST", "/containers/it/unpause", None),
+    ("volume", "POST", "/volumes/create", {"Name": "made"}),
+    ("network", "POST", "/networks/create", {"Name": "net"}),
+    ("connect", "POST", "/networks/net/connect", {"Container": "it"}),
+    ("tag", "POST", "/images/busybox/tag?repo=tagged&tag=1", None),
+    ("copy", "PUT", "/containers/it/archive?path=/", b"\0" * 10240),
+    ("commit", "POST", "/commit?container=it&repo=committed", {}),
+    ("restart", "POST", "/containers/it/restart?t=0", None),
+    ("stop", "POST", "/containers/it/stop?t=0", None),
+]
+
+
+def things(engine):
+    """Names of what is listed, by kind."""
+    return {
+        "containers": {c["Names"][0][1:] for c in engine.api("GET", "/containers/json?all=1")[1]},
+        "volumes": {v["Name"] for v in engine.api("GET", "/volumes")[1]["Volumes"] or []},
+        "networks": {n["Name"] for n in engine.api("GET", "/networks")[1]},
+        "tags": {tag for image in engine.api("GET", "/images/json")[1] for tag in image["RepoTags"] or []},
+    }
+
+
+@pytest.mark.parametrize("kib", [0, 40, 80, 120, 160, 240])
+def test_a_disk_that_fills_anywhere_in_a_life_leaves_what_was_answered_and_nothing_else(small, kib):
+    """T55: each level of what is left lets another write be the one that fails."""
+    engine = small
+    bystander = engine.out("run", "-d", "--name", "bystander", "busybox", "sleep", "600")
+    before = things(engine)
+    fill_but(engine, kib)
+    done = {}
+    for what, method, path, body in VERBS:
+        answer = engine.api(method, path, body, {"Content-Type": "application/x-tar"} if isinstance(body, bytes) else None)
+        done[what] = answer[0] < 400
+        # What was not made cannot be found, or cannot be done to one that does not run.
+        if not done[what] and answer[0] not in (404, 409) and "is not paused" not in str(answer[1]):
+            refused(answer)
+    print(f"{kib} KiB:", *(what for what in done if not done[what]))
+    now = things(engine)
+    assert ("it" in now["containers"] or "other" in now["containers"]) == done["create"], (done, now)
+    assert ("made" in now["volumes"], "net" in now["networks"], "tagged:1" in now["tags"]) == (done["volume"], done["network"], done["tag"])
+    assert ("committed:latest" in now["tags"]) == done["commit"]
+    # Also for the next gantryd, on the disk as it is.
+    engine.restart()
+    assert things(engine) == now
+    assert engine.inspect("bystander")["State"]["Running"] and engine.inspect("bystander")["Id"] == bystander
+    if done["create"]:
+        name = "other" if done["rename"] and not done["rename back"] else "it"
+        about = engine.inspect(name)
+        # A restart that failed was to run: where its failure could not be written down, the next gantryd obeys the policy.
+        if done["restart"] or not done["start"]:
+            assert about["State"]["Running"] == (done["start"] and not done["stop"]), (done, about["State"])
+        assert (about["HostConfig"]["RestartPolicy"]["MaximumRetryCount"] == 3) == done["update"]
+        assert engine.api("DELETE", f"/containers/{name}?force=1")[0] == 204
+    for made, path in (("volume", "/volumes/made"), ("network", "/networks/net"), ("tag", "/images/tagged:1"), ("commit", "/images/committed")):
+        if done[made]:
+            assert engine.api("DELETE", path)[0] in (200, 204), made
+    assert engine.api("DELETE", "/volumes/data")[0] in (204, 404)
+    room(engine)
+    assert things(engine) == before
+    wait_until(lambda: not leftovers(engine), 30, lambda: f"nothing left: {leftovers(engine)}")
+    engine.docker("rm", "-f", "bystander")
+    engine.docker("rmi", "busybox")
+    wait_until(lambda: not image_leftovers(engine), 30, lambda: f"no image left: {image_leftovers(engine)}")

@@ -1,6 +1,7 @@
 """kill -9 of gantryd (T52): no container notices, nothing is lost, and what happened meanwhile is caught up."""
 
 import datetime
+import pathlib
 import time
 
 import pexpect
@@ -24,6 +25,13 @@ def addresses(engine, names):
     return {name: engine.inspect(name)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] for name in names}
 
 
+def has_line(log, number):
+    """Whether the writer's line of this number is among the last ones of the file."""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        return b"%099d" % number in file.read()
+
+
 @pytest.mark.parametrize(
     "lines, dead", [(300_000, 2), pytest.param(1_000_000, 6, marks=pytest.mark.soak)], ids=["tenth", "full"]
 )
@@ -41,17 +49,26 @@ def test_gantryd_killed_under_load_disturbs_nobody(fresh, lines, dead):
     shell = pexpect.spawn("docker", ["attach", "terminal"], env=engine.docker_env(), encoding="utf-8", timeout=20)
     shell.sendline("word=kept; i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo tick $i; usleep 1000; done; echo $((6 * 7))$word")
     shell.expect("tick 20")
+    log = pathlib.Path(engine.inspect("lines")["LogPath"])
     engine.kill()
-    time.sleep(dead)  # gantryd is dead for this long: that is what is tested
+    # gantryd is dead for this long: that is what is tested. The writer and its log go on meanwhile, or come to their end.
+    for _ in range(4):
+        written = log.stat().st_size
+        time.sleep(dead / 4)
+        grown = log.stat().st_size > written
+        assert grown or has_line(log, lines), "the writer or its log stood still while gantryd was dead"
     engine.start()
     assert {name: engine.inspect(name)["Id"] for name in names} == ids
-    assert {name: engine.inspect(name)["State"]["Pid"] for name in names} == pids
+    after = {name: engine.inspect(name)["State"]["Pid"] for name in names}
+    assert after in (pids, {**pids, "lines": 0}), "others run than before"
     assert addresses(engine, names) == before
     shell.close(force=True)
     engine.docker("wait", "lines", timeout=120)
     polled = poller.end()
     assert polled["failed"] == [], polled["failed"][:5]
     assert all(count > 20 for count in polled["done"].values()), polled
+    # Nobody waited: not for a packet that was sent again, which takes a second, nor for gantryd.
+    assert max(polled["longest"].values()) < 1, polled["longest"]
     assert_whole(engine, "lines", lines)
     # The program on the terminal went on, all it wrote is there, and a new client talks to the same shell.
     shell = pexpect.spawn("docker", ["attach", "terminal"], env=engine.docker_env(), encoding="utf-8", timeout=60)

@@ -19,12 +19,12 @@ def resident_kib(engine, name, field="VmRSS"):
     return found
 
 
-@pytest.mark.skipif(not RELEASE, reason="needs a release build in GANTRY_BIN: a debug build keeps more")
 def test_idle_gantryd_and_netd_keep_at_most_24_mib_of_their_own(fresh):
+    """A debug build, which every change is tested with, keeps some eight more: its relocations are pages of its own."""
     engine = fresh()
     own = resident_kib(engine, "gantryd", "RssAnon") + resident_kib(engine, "gantry-netd", "RssAnon")
     assert len(own) == 2
-    assert sum(own) <= 24 * MIB, own
+    assert sum(own) <= (24 if RELEASE else 32) * MIB, own
 
 
 @pytest.mark.skipif(not RELEASE, reason="needs a release build in GANTRY_BIN: pages of the binary count")

@@ -4,11 +4,13 @@ At every 2xx the disk below the data roots (ours and containerd's) is copied as 
 copy is mounted in the same place, its journal replayed, and opened by a gantryd that knows nothing else.
 """
 
+import io
+import tarfile
 import threading
 
 import pytest
 from harness import Engine, busybox_archive, wait_until
-from storage import Disk, ctr, end_processes, leftovers, warnings
+from storage import Disk, ctr, end_processes, image_leftovers, leftovers, warnings
 
 
 class Cuts:
@@ -247,4 +249,96 @@ def test_what_was_in_the_making_at_a_power_cut_is_whole_or_gone(cuts):
         ending.set()
         worker.join()
     assert ctr(engine, "leases", "ls", "-q") == [""]
+    assert cuts.come_back() == {}
+
+
+def test_kills_restarts_and_pauses_survive_a_power_cut_at_each_2xx(cuts):
+    engine = cuts.engine.load_busybox()
+    id = create(engine, "one")
+    post(engine, "/containers/one/start")
+
+    def at_rest(*codes, after="2026"):
+        """It is there, ended, and whole; what the power ended is 255."""
+
+        def check(engine):
+            about = engine.inspect("one")
+            state = about["State"]
+            assert about["Id"] == id and (state["Status"], state["Paused"]) == ("exited", False), state
+            assert state["ExitCode"] in codes and state["StartedAt"] >= after, (state, after)
+            runs(engine, "one")
+
+        return check
+
+    post(engine, "/containers/one/pause")
+    cuts.at("pause", at_rest(255))
+    post(engine, "/containers/one/unpause")
+    cuts.at("unpause", at_rest(255))
+    first = engine.inspect("one")["State"]["StartedAt"]
+    post(engine, "/containers/one/restart?t=0")
+    second = engine.inspect("one")["State"]["StartedAt"]
+    assert second > first
+    cuts.at("restart", at_rest(255, after=second))
+    post(engine, "/containers/one/kill")
+    # A kill is answered when the process is dead; its exit may be read back from nowhere after a power cut.
+    cuts.at("kill", at_rest(137, 255, after=second))
+    post(engine, "/containers/one/restart?t=0")
+    third = engine.inspect("one")["State"]["StartedAt"]
+    cuts.at("restart of one at rest", at_rest(255, after=third))
+    assert cuts.come_back() == {}
+
+
+def test_imports_and_prunes_survive_a_power_cut_at_each_2xx(cuts):
+    engine = cuts.engine.load_busybox()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        info = tarfile.TarInfo("marker")
+        info.size = 5
+        tar.addfile(info, io.BytesIO(b"here\n"))
+    code, body = engine.api("POST", "/images/create?fromSrc=-&repo=imported&tag=1", archive.getvalue(), raw=True)
+    assert code == 200 and b"error" not in body, body
+
+    def imported(engine):
+        assert "imported:1" in tags(engine)
+        id = post(engine, "/containers/create", {"Image": "imported:1", "Cmd": ["x"]})["Id"]
+        code, tar = engine.api("GET", f"/containers/{id}/archive?path=/marker", raw=True)
+        assert code == 200 and b"here\n" in tar
+        assert engine.api("DELETE", f"/containers/{id}")[0] == 204
+
+    cuts.at("import", imported)
+
+    create(engine, "rests")
+    post(engine, "/volumes/create", {"Name": "kept", "Labels": {"keep": "1"}})
+    anonymous = post(engine, "/volumes/create", {})["Name"]
+    post(engine, "/networks/create", {"Name": "net"})
+
+    def listed(engine):
+        return {
+            "containers": {c["Names"][0] for c in engine.api("GET", "/containers/json?all=1")[1]},
+            "volumes": {v["Name"] for v in engine.api("GET", "/volumes")[1]["Volumes"] or []},
+            "networks": {n["Name"] for n in engine.api("GET", "/networks")[1]} - {"bridge", "host", "none"},
+            "tags": set(tags(engine)),
+        }
+
+    there = {"containers": {"/rests"}, "volumes": {"kept", anonymous}, "networks": {"net"}, "tags": {"busybox:latest", "imported:1"}}
+    assert listed(engine) == there
+    for kind, left in (("containers", set()), ("volumes", {"kept"}), ("networks", set())):
+        answer = post(engine, f"/{kind}/prune")
+        assert any(answer.values()), answer
+        there = {**there, kind: left}
+
+        def gone(engine, there=dict(there)):
+            assert listed(engine) == there
+            wait_until(lambda: not leftovers(engine), 30, lambda: f"nothing left of it: {leftovers(engine)}")
+
+        cuts.at(f"{kind} prune", gone)
+    answer = post(engine, "/images/prune?filters=%7B%22dangling%22%3A%5B%22false%22%5D%7D")
+    assert answer["ImagesDeleted"], answer
+
+    def no_images(engine):
+        assert tags(engine) == []
+        wait_until(lambda: not image_leftovers(engine), 30, lambda: f"no blob left: {image_leftovers(engine)}")
+        engine.load_busybox()
+        assert engine.out("run", "--rm", "busybox", "echo", "works") == "works"
+
+    cuts.at("image prune", no_images)
     assert cuts.come_back() == {}

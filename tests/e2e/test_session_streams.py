@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import socket
 import subprocess
 import tarfile
 
@@ -126,3 +127,69 @@ def test_every_attached_client_sees_all_output(engine):
     assert first.stdout.read() == "two\nlast\n" and second.stdout.read().endswith("two\nlast\n")
     assert (first.wait(30), second.wait(30)) == (0, 0)
     engine.docker("rm", id)
+
+
+def plain(engine, method, path, body=b"", headers=""):
+    """A connection that asks without `Upgrade`, and the head of its answer."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(60)
+    client.connect(str(engine.socket))
+    client.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body)
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        piece = client.recv(1)
+        assert piece, head
+        head += piece
+    return client, head.decode()
+
+
+def rest(client):
+    data = b""
+    while piece := client.recv(65536):
+        data += piece
+    client.close()
+    return data
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipes", "terminal"])
+def test_a_client_that_asks_for_no_upgrade_is_answered_200_and_has_the_stream(engine, box, terminal):
+    """Docker's oldest form, of clients that take the connection over themselves."""
+    body = {"Cmd": ["sh", "-c", "read line; echo got $line; exit 3"], "AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "Tty": terminal}
+    made = engine.api("POST", f"/containers/{box}/exec", body)[1]["Id"]
+    client, head = plain(engine, "POST", f"/exec/{made}/start", b'{"Tty":true}' if terminal else b"{}")
+    assert head.startswith("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n") and "pgrade" not in head
+    client.sendall(b"words\n")
+    assert rest(client) == (b"words\r\ngot words\r\n" if terminal else b"\x01\0\0\0\0\0\0\x0agot words\n")
+    assert engine.api("GET", f"/exec/{made}/json")[1]["ExitCode"] == 3
+
+    id = engine.out("run", "-di", *(["-t"] if terminal else []), "busybox", "sh", "-c", "read line; echo got $line")
+    client, head = plain(engine, "POST", f"/containers/{id}/attach?stream=1&stdin=1&stdout=1&stderr=1")
+    assert head.startswith("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n")
+    client.sendall(b"words\n")
+    assert rest(client) == (b"words\r\ngot words\r\n" if terminal else b"\x01\0\0\0\0\0\0\x0agot words\n")
+    engine.docker("rm", id)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop", "rm", "own"])
+def test_an_exec_whose_container_ends_under_it_ends_with_137_and_says_so(engine, end):
+    id = engine.out("run", "-d", "--init", "busybox", "sh", "-c", "while [ ! -e /end ]; do usleep 20000; done; exit 9")
+    client = engine.docker_popen("exec", "-i", id, "sh", "-c", "echo begun; exec sleep 1000", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert client.stdout.readline() == b"begun\n"
+    [exec_id] = engine.inspect(id)["ExecIDs"]
+    ends = {"kill": ("kill", id), "stop": ("stop", "-t", "0", id), "rm": ("rm", "-f", id), "own": ("exec", id, "touch", "/end")}
+    engine.docker(*ends[end], check=end != "own")
+    out, err = client.communicate(timeout=30)
+    if end == "rm":
+        assert client.returncode != 0
+        assert engine.api("GET", f"/exec/{exec_id}/json")[0] == 404
+        return
+    assert (client.returncode, out) == (137, b""), err
+    wait_until(lambda: engine.inspect(id)["State"]["Status"] == "exited", what="the container's end")
+    assert engine.inspect(id)["State"]["ExitCode"] in ((9,) if end == "own" else (137, 143))
+    about = engine.api("GET", f"/exec/{exec_id}/json")
+    assert about[0] == 404 or (about[1]["Running"], about[1]["ExitCode"]) == (False, 137), about
+    assert engine.inspect(id)["ExecIDs"] is None
+    # It runs again, and so do others in it.
+    engine.docker("start", id)
+    assert engine.docker("exec", id, "rm", "-f", "/end", check=False).returncode in (0, 1, 137)
+    engine.docker("rm", "-f", id)

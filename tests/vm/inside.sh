@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs in the virtual machine, as root, after the boot. Each law prints a line; the second boot follows a power cut.
+# Runs in the virtual machine, as root, after the boot. Each law prints a line; the second boot follows a power cut, the
+# third one systemd's own reboot.
 cd /opt/gantry-test || exit 1
 say() { echo "VM-TEST $*"; }
 failed=0
@@ -99,6 +100,17 @@ records() {
         docker create --name rests -v kept:/kept busybox echo after-the-cut >/dev/null && docker network ls >/dev/null
 }
 
+polite() { # on its own signal it takes a second, says so in a file, and has a code of its own
+    local script='trap "sleep 1; echo asked > /shared/asked; exit 7" USR1; echo > /shared/ready; while :; do sleep 0.2; done'
+    mkdir -p shared
+    docker run -d --name polite --stop-signal USR1 -v /opt/gantry-test/shared:/shared busybox sh -c "$script" >/dev/null &&
+        docker run -d --name again --restart always --stop-signal KILL busybox sleep 600 >/dev/null && soon test -e shared/ready
+}
+asked() {
+    is "$(cat shared/asked)" asked &&
+        is "$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' polite)" "exited 7"
+}
+
 if [[ ! -e /opt/gantry-test/cut ]]; then
     say "first boot, $(uname -r), $(stat -fc %T /sys/fs/cgroup)"
     law "the service starts and is ready" service
@@ -123,14 +135,25 @@ if [[ ! -e /opt/gantry-test/cut ]]; then
     touch cut && sync cut .
     say CUT
     sleep 600
-else
+elif [[ ! -e /opt/gantry-test/rebooted ]]; then
     say "second boot, after the power cut"
     law "the service is ready" service
     law "restart=always runs again" soon is_running always
     law "containers and volumes are there" docker start -a rests
     law "a container starts on the bridge" hello
     law "all are removed" sh -c 'docker rm -f $(docker ps -aq) && docker volume rm kept'
+    law "containers for the reboot" polite
     ((failed)) && journalctl -u gantry.service -b --no-pager | tail -n 40
+    touch rebooted && sync rebooted .
+    say REBOOT
+    systemctl reboot
+else
+    say "third boot, after systemd's reboot"
+    law "the service is ready" service
+    law "a container was stopped by its own signal before the host went down" asked
+    law "restart=always runs again" soon is_running again
+    law "all are removed" sh -c 'docker rm -f $(docker ps -aq)'
+    ((failed)) && journalctl -u gantry.service -b -1 --no-pager | tail -n 40
     say DONE
     systemctl poweroff
 fi

@@ -302,4 +302,28 @@ mod tests {
         assert!(parsed.all);
         assert_eq!(parsed.names, ["b", "q"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_time_or_an_error(text in ".{0,30}") {
+            let _ = (timestamp(&text), moment(&text));
+        }
+
+        #[test]
+        fn a_time_is_its_seconds_and_its_fraction(second in 0i64..200_000_000_000, nano in 0i32..1_000_000_000) {
+            let at = Timestamp::new(second, nano).ok().filter(|at| *at != Timestamp::UNIX_EPOCH);
+            let text = format!("{second}.{nano:09}");
+            proptest::prop_assert_eq!(timestamp(&text).ok(), Some(at));
+            // Zeros behind it, and digits beyond what a nanosecond is, change nothing.
+            proptest::prop_assert_eq!(timestamp(text.trim_end_matches('0')).ok(), Some(at));
+            proptest::prop_assert_eq!(timestamp(&format!("{text}999")).ok(), Some(at));
+            proptest::prop_assert_eq!(moment(&text).ok(), Some(Some(at.unwrap_or(Timestamp::UNIX_EPOCH))));
+        }
+
+        #[test]
+        fn what_is_no_number_is_refused(text in "[a-z +]{1,6}[0-9.]{0,4}") {
+            proptest::prop_assume!(text != "+" || !text.starts_with('+'));
+            proptest::prop_assert!(timestamp(&text).is_err() || text.starts_with('+'));
+        }
+    }
 }

@@ -506,6 +506,9 @@ impl RootFs for Points<dyn RootFs> {
     async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool> {
         through!("rootfs.upper_changes", self.0.upper_changes(mounts, paths))
     }
+    async fn is_link(&self, mounts: &[RootMount], name: &str) -> Result<bool> {
+        through!("rootfs.is_link", self.0.is_link(mounts, name))
+    }
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()> {
         through!("rootfs.limit", self.0.limit(mounts, bytes))
     }

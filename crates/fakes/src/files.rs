@@ -201,6 +201,11 @@ impl RootFs for Fakes {
         Ok(false)
     }
 
+    async fn is_link(&self, _: &[RootMount], _: &str) -> Result<bool> {
+        self.calls.pass("rootfs.is_link")?;
+        Ok(false)
+    }
+
     async fn limit(&self, _: &[RootMount], _: u64) -> Result<()> {
         self.calls.pass("rootfs.limit")
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use gantry_domain::{
     Result,
     container::usage::ResourceUsage,
-    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
+    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, MountOf, PathKind},
 };
 
 use crate::Fakes;
@@ -51,6 +51,11 @@ impl HostFacts for Fakes {
     async fn path_kind(&self, path: &str) -> Result<Option<PathKind>> {
         self.calls.pass("host.path_kind")?;
         Ok((!self.world().missing.contains(path)).then_some(PathKind::Directory))
+    }
+
+    async fn mount_of(&self, _: &str) -> Result<MountOf> {
+        self.calls.pass("host.mount_of")?;
+        Ok(MountOf { place: "/".into(), shared: true, slave: false })
     }
 
     async fn relabel(&self, path: &str, label: &str) -> Result<()> {

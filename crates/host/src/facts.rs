@@ -4,6 +4,7 @@ mod apparmor;
 mod cdi;
 mod cgroup;
 mod devices;
+mod mounts;
 mod ps;
 mod system;
 mod usage;
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use gantry_domain::{
     Error, Result,
     container::{security::DEFAULT_APPARMOR_PROFILE, usage::ResourceUsage},
-    ports::{CdiSpecs, DeviceNode, Facts, HostFacts, PathKind},
+    ports::{CdiSpecs, DeviceNode, Facts, HostFacts, MountOf, PathKind},
 };
 
 use crate::containers_root::ContainersRoot;
@@ -75,6 +76,11 @@ impl HostFacts for Host {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn mount_of(&self, path: &str) -> Result<MountOf> {
+        let path = path.to_owned();
+        blocking(move || mounts::of(Path::new(&path))).await?
     }
 
     async fn make_bind_source(&self, path: &str) -> Result<()> {

@@ -186,6 +186,11 @@ impl RootFs for RootFileSystems {
         blocking(move || Ok(upper::changes(&mounts, &paths))).await
     }
 
+    async fn is_link(&self, mounts: &[RootMount], name: &str) -> Result<bool> {
+        let (mounts, name) = (mounts.to_vec(), name.to_owned());
+        blocking(move || Ok(upper::is_link(&mounts, &name))).await
+    }
+
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()> {
         let mounts = mounts.to_vec();
         blocking(move || upper::limit(&mounts, bytes)).await

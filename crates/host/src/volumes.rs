@@ -2,7 +2,7 @@
 
 pub(crate) mod filling;
 mod foreign;
-mod mounting;
+pub(crate) mod mounting;
 mod part;
 mod usage;
 

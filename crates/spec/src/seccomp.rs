@@ -67,8 +67,12 @@ pub(crate) fn filter(input: &SpecInput<'_>, security: &SecurityOptions) -> Resul
             (None, path) => return Err(Error::system(format!("the seccomp profile {path} was not read"))),
         },
     };
-    let profile: Profile = serde_json::from_str(text)
-        .map_err(|error| Error::invalid(format!("Decoding seccomp profile failed: {error}")))?;
+    let failed = |why: &dyn std::fmt::Display| Error::invalid(format!("Decoding seccomp profile failed: {why}"));
+    // serde takes a list for a struct as well: an empty one would be a profile that filters nothing.
+    if !text.trim_start().starts_with('{') {
+        return Err(failed(&"it is no JSON object"));
+    }
+    let profile: Profile = serde_json::from_str(text).map_err(|error| failed(&error))?;
     let machine = Machine {
         caps: capabilities(host, input.facts, host.privileged)?,
         arch: Platform::host().architecture,

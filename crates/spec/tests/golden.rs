@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use bytes::Bytes;
 use gantry_domain::{
     ContainerId,
     container::{
@@ -38,6 +39,7 @@ struct Case {
     edits: Vec<gantry_domain::cdi::ContainerEdits>,
     block_devices: BTreeMap<String, (u32, u32)>,
     init_path: Option<PathBuf>,
+    seccomp_profile: Option<Bytes>,
 }
 
 impl Case {
@@ -94,6 +96,7 @@ impl Case {
             edits: Vec::new(),
             block_devices: BTreeMap::new(),
             init_path: None,
+            seccomp_profile: None,
         }
     }
 
@@ -129,7 +132,7 @@ impl Case {
             edits: &self.edits,
             block_devices: &self.block_devices,
             init_path: self.init_path.as_deref(),
-            seccomp_profile: None,
+            seccomp_profile: self.seccomp_profile.as_ref(),
             env_extra: &[],
         }
     }
@@ -258,6 +261,111 @@ fn mounts_of_every_kind() {
     ];
     let spec = case.spec();
     insta::assert_json_snapshot!("mounts", json!([spec["root"], spec["mounts"], spec["linux"]["rootfsPropagation"]]));
+}
+
+/// A profile with what depends on capabilities, machine and kernel.
+const PROFILE: &str = r#"{
+    "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1,
+    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]},
+                {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]}],
+    "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+    "syscalls": [
+        {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
+        {"name": "exit", "action": "SCMP_ACT_ALLOW"},
+        {"names": ["clock_settime"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_TIME"]}},
+        {"names": ["chown"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_CHOWN"]}},
+        {"names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}},
+        {"names": ["future"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "99.0"}},
+        {"names": ["clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38, "excludes": {"caps": ["CAP_SYS_ADMIN"]},
+         "args": [{"index": 0, "value": 2114060288, "op": "SCMP_CMP_MASKED_EQ"}]},
+        {"names": ["s390_only"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["s390x"]}}
+    ]
+}"#;
+
+#[test]
+fn security_options() {
+    let asked = |options: &[&str]| {
+        Case::new().host(|host| {
+            host.cap_add = list(&["SYS_TIME", "cap_net_admin"]);
+            host.cap_drop = list(&["CHOWN", "MKNOD"]);
+            host.security_opt = list(options);
+        })
+    };
+    let inline = format!("seccomp={PROFILE}");
+    let mut case = asked(&[&inline, "no-new-privileges:true", "apparmor=mine"]);
+    case.facts.apparmor = true;
+    let spec = case.spec();
+    let process = &spec["process"];
+    let machine = std::env::consts::ARCH;
+    let mut filter = spec["linux"]["seccomp"].clone();
+    // The machine that runs the test is not part of the golden.
+    let architectures = filter.as_object_mut().unwrap().remove("architectures").unwrap();
+    let wanted = if machine == "x86_64" {
+        ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+    } else {
+        ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+    };
+    assert_eq!(architectures, json!(wanted));
+    insta::assert_json_snapshot!(
+        "security",
+        json!([process["capabilities"], process["noNewPrivileges"], process["apparmorProfile"], filter])
+    );
+    // The same profile as the engine's own, from a file; what is asked of a container wins.
+    let mut by_file = asked(&[]);
+    by_file.settings.seccomp_profile = "/etc/profile.json".into();
+    by_file.seccomp_profile = Some(PROFILE.into());
+    assert_eq!(by_file.spec()["linux"]["seccomp"], spec["linux"]["seccomp"]);
+    let mut unconfined = asked(&["seccomp=unconfined"]);
+    unconfined.settings.seccomp_profile = "/etc/profile.json".into();
+    unconfined.seccomp_profile = Some(PROFILE.into());
+    assert!(unconfined.spec()["linux"].get("seccomp").is_none());
+    let mut builtin = asked(&["seccomp=builtin"]);
+    builtin.settings.seccomp_profile = "unconfined".into();
+    assert!(builtin.spec()["linux"]["seccomp"]["syscalls"].as_array().unwrap().len() > 5);
+    for no_profile in ["[]", "{", "[{}]", "7", "\"x\"", r#"{"syscalls": 7}"#] {
+        let options = [format!("seccomp={no_profile}")];
+        let case = asked(&[&options[0]]);
+        let error = gantry_spec::runtime_spec(&case.input()).unwrap_err();
+        assert!(error.message().starts_with("Decoding seccomp profile failed: "), "{no_profile}: {error}");
+    }
+}
+
+#[test]
+fn namespaces_settings_and_annotations() {
+    let mut case = Case::new().host(|host| {
+        host.uts_mode = String::new();
+        host.cgroupns_mode = "private".into();
+        host.ipc_mode = "shareable".into();
+        host.shm_size = 1 << 20;
+        host.sysctls = BTreeMap::from([
+            ("net.ipv4.ip_unprivileged_port_start".into(), "90".into()),
+            ("kernel.msgmax".into(), "65536".into()),
+        ]);
+        host.annotations = BTreeMap::from([("b".into(), "2".into()), ("a".into(), String::new())]);
+    });
+    case.pid = Namespace::Join("/proc/7/ns/pid".into());
+    let spec = case.spec();
+    let shm = spec["mounts"].as_array().unwrap().iter().find(|mount| mount["destination"] == "/dev/shm").unwrap();
+    let linux = &spec["linux"];
+    insta::assert_json_snapshot!(
+        "namespaces",
+        json!([linux["namespaces"], linux["sysctl"], spec["annotations"], spec["hostname"], shm])
+    );
+}
+
+#[test]
+fn an_image_that_is_mounted() {
+    let mut case = Case::new();
+    case.mounts = vec![MountPoint {
+        kind: "image".into(),
+        name: "tools:1".into(),
+        source: "/run/gantry/parts/x/0".into(),
+        destination: "/tools".into(),
+        ..MountPoint::default()
+    }];
+    let spec = case.spec();
+    let mount = spec["mounts"].as_array().unwrap().iter().find(|mount| mount["destination"] == "/tools").unwrap();
+    insta::assert_json_snapshot!("image_mount", mount);
 }
 
 #[test]

@@ -59,6 +59,18 @@ async fn ten_thousand_headers_are_refused_and_the_connection_ends() {
     task.await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_end_in_its_time_ends_the_connection_however_it_drips() {
+    let (mut client, task) = serve(|_| Box::pin(async { Response::new(Body::empty()) }));
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+    let began = tokio::time::Instant::now();
+    while client.write_all(b"x").await.is_ok() && began.elapsed() < 2 * HEADER_TIMEOUT {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert!(began.elapsed() <= HEADER_TIMEOUT + Duration::from_secs(10), "{:?}", began.elapsed());
+    task.await.unwrap();
+}
+
 #[tokio::test]
 async fn an_answer_without_end_ends_when_the_client_goes() {
     let (mut client, task) = serve(|request| {

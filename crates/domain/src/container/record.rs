@@ -43,6 +43,8 @@ pub struct ContainerRecord {
     pub run: Option<Run>,
     /// How many runs there have been; numbers the companion's sessions and the log's segments.
     pub runs: u64,
+    /// A copy has written to its layer: before its first run it need not be as the image any more.
+    pub copied_into: bool,
     /// `unless-stopped` holds across restarts of the engine.
     pub manually_stopped: bool,
     pub restart_count: u32,
@@ -77,6 +79,7 @@ impl Default for ContainerRecord {
             desired: Desired::default(),
             run: None,
             runs: 0,
+            copied_into: false,
             manually_stopped: false,
             restart_count: 0,
             error: String::new(),

@@ -164,6 +164,8 @@ pub trait RootFs: Send + Sync {
     async fn read(&self, root: &RootRef, path: &str, max: u64) -> Result<Option<Vec<u8>>>;
     /// Whether an overlay's own layer changes one of these paths; cheap, no mount.
     async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool>;
+    /// Whether what the root has under this name is a symbolic link; cheap, no mount (T22).
+    async fn is_link(&self, mounts: &[RootMount], name: &str) -> Result<bool>;
     /// Limits an overlay's own layer, which nobody has written to yet, to so many bytes. `InvalidParameter` where its
     /// file system cannot.
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()>;
@@ -194,6 +196,8 @@ pub trait HostFacts: Send + Sync {
     fn boot_id(&self) -> String;
     /// What the source of a bind mount is; `None` when absent.
     async fn path_kind(&self, path: &str) -> Result<Option<PathKind>>;
+    /// The mount that a path lies on.
+    async fn mount_of(&self, path: &str) -> Result<MountOf>;
     /// Makes a missing source of a bind mount (a folder), as dockerd does for `-v`.
     async fn make_bind_source(&self, path: &str) -> Result<()>;
     /// Gives a file, or a folder with all that is in it, an SELinux label; nothing where the file system has none.
@@ -224,6 +228,14 @@ pub trait HostFacts: Send + Sync {
 pub struct CdiSpecs {
     pub files: Vec<crate::cdi::SpecFile>,
     pub errors: Vec<(String, String)>,
+}
+
+/// A mount of the host's, as far as propagation goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOf {
+    pub place: String,
+    pub shared: bool,
+    pub slave: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,7 +70,7 @@ impl Owner {
         let record = &self.record;
         let settings = parts.settings.load_full();
         let facts = parts.confining_facts(&record.host_config).await;
-        let user = users::of_container(parts, record).await?;
+        let user = users::of_start(parts, record).await?;
         let folder = parts.ports.files.path(&files_owner(record));
         let files = HostFiles {
             resolv_conf: Some(folder.join("resolv.conf")),
@@ -79,6 +79,7 @@ impl Owner {
             shm: super::mounts::memory_place(parts, record),
         };
         let seccomp_profile = self.seccomp_profile().await?.map(Bytes::from);
+        super::mounts::check_propagation(parts, &record.mounts).await?;
         let init_path = self.init_path();
         let input = SpecInput {
             record,

@@ -92,6 +92,11 @@ impl Owner {
         {
             return Ok(root.clone());
         }
+        if write && !self.record.copied_into {
+            // Durable first: what is copied in is looked at by the next start, whichever gantryd makes it.
+            self.record.copied_into = true;
+            self.save().await?;
+        }
         let ports = self.parts.ports.clone();
         binds::make_sources(&self.parts, &self.record).await?;
         let mut keep: Vec<Keep> = vec![Box::new(self.mount_optioned().await?)];

@@ -207,6 +207,21 @@ async fn changes_are_seen_in_the_upper_layer_without_a_mount() {
 }
 
 #[tokio::test]
+async fn a_link_is_seen_in_the_uppermost_layer_that_has_the_name() {
+    let Some(layers) = Layers::new() else { return };
+    let is_link = async || RootFileSystems.is_link(&layers.mounts(), "dev").await.unwrap();
+    assert!(!is_link().await);
+    symlink("/etc", layers.lower().join("dev")).unwrap();
+    assert!(is_link().await);
+    fs::create_dir(layers.upper().join("dev")).unwrap();
+    assert!(!is_link().await);
+    fs::remove_dir(layers.upper().join("dev")).unwrap();
+    fs::remove_file(layers.lower().join("dev")).unwrap();
+    symlink("nowhere", layers.upper().join("dev")).unwrap();
+    assert!(is_link().await);
+}
+
+#[tokio::test]
 async fn a_running_root_is_reached_by_its_process() {
     let read =
         RootFileSystems::default().read(&RootRef::Process(std::process::id()), "/etc/passwd", 1 << 20).await.unwrap();

@@ -18,6 +18,24 @@ pub fn changes(mounts: &[RootMount], paths: &[Vec<PathBuf>]) -> bool {
     paths.iter().any(|names| changed(Path::new(upper), names) || lowers.iter().any(|lower| has_link(lower, names)))
 }
 
+/// The uppermost layer that has something of this name in its root decides.
+pub fn is_link(mounts: &[RootMount], name: &str) -> bool {
+    mounts
+        .iter()
+        .flat_map(layers)
+        .find_map(|layer| layer.join(name).symlink_metadata().ok())
+        .is_some_and(|found| found.is_symlink())
+}
+
+/// The folders of a mount, from the top.
+fn layers(mount: &RootMount) -> Vec<PathBuf> {
+    let option = |key: &str| mount.options.iter().find_map(|option| option.strip_prefix(key));
+    let upper = option("upperdir=").into_iter();
+    let lowers = option("lowerdir=").into_iter().flat_map(|text| text.split(':'));
+    let layers: Vec<PathBuf> = upper.chain(lowers).map(PathBuf::from).collect();
+    if layers.is_empty() { vec![mount.source.clone().into()] } else { layers }
+}
+
 /// Of the layer and of the folder in which overlayfs prepares what goes there.
 pub fn limit(mounts: &[RootMount], bytes: u64) -> Result<()> {
     let refused = || Error::invalid(NO_STORAGE_QUOTA);

@@ -80,7 +80,7 @@ fn mount_points() -> io::Result<Vec<PathBuf>> {
 }
 
 /// mountinfo writes blanks and backslashes as `\040`.
-fn unescape(text: &[u8]) -> PathBuf {
+pub(crate) fn unescape(text: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStringExt as _;
     let (mut bytes, mut at) = (Vec::with_capacity(text.len()), 0);
     while at < text.len() {
