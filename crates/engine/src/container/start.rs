@@ -11,7 +11,7 @@
 //!
 //! Whatever fails, `tear_down` takes away what was made; every removal accepts that there is nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use futures::future::join_all;
 use gantry_domain::{ContainerId, network::Protocol::Tcp, ports::Network as _};
 
-use crate::lab::{self, Lab, publish, record, setup, sh, start, stop};
+use crate::lab::{self, Lab, Namespace, publish, record, setup, sh, start, stop};
 
 #[test]
 fn a_sandbox_has_its_link_address_and_route() {
