@@ -53,7 +53,7 @@ pub fn validate(log: &LogConfig) -> Result<()> {
         "local" => &LOCAL,
         remote => {
             log_remote::validate(remote, &log.config.clone().unwrap_or_default(), &DELIVERY)?;
-            switch(&get, "cache-disabled")?;
+            switch(get, "cache-disabled")?;
             // Its log is kept here as `local` keeps it.
             return file_options(get, "cache-");
         }
@@ -63,7 +63,7 @@ pub fn validate(log: &LogConfig) -> Result<()> {
             return Err(Error::invalid(format!("unknown log opt '{key}' for {driver} log driver")));
         }
     }
-    switch(&get, "cache-disabled")?;
+    switch(get, "cache-disabled")?;
     file_options(get, "")
 }
 
@@ -79,7 +79,7 @@ fn file_options<'a>(get: impl Fn(&str) -> Option<&'a str>, prefix: &str) -> Resu
             return Err(Error::invalid("max-file cannot be less than 1"));
         }
     }
-    switch(&get, "compress")
+    switch(get, "compress")
 }
 
 fn switch<'a>(get: impl Fn(&str) -> Option<&'a str>, key: &str) -> Result<()> {
