@@ -206,7 +206,7 @@ pub static ROWS: &[Row] = &[
         "default-network-opts",
         MapOfMaps,
         Restart,
-        refused(is_set, "default options of networks are not there"),
+        refused(is_set, "networks cannot be created yet, so that their default options have no use"),
         "Default network options",
     ),
     row("default-runtime", Text("runc"), NewContainers, Works, "Default OCI runtime for containers"),
