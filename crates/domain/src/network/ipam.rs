@@ -266,7 +266,7 @@ mod tests {
     fn engines_have_ipv6_pools_of_their_own() {
         let (one, two) = (next_pool_v6(&[], "one", &[]).unwrap(), next_pool_v6(&[], "two", &[]).unwrap());
         assert!(one != two && one.to_string().starts_with("fd") && one.prefix_len() == 64);
-        let next = next_pool_v6(&[], "one", &[one.into()]).unwrap();
+        let next = next_pool_v6(&[], "one", &[one]).unwrap();
         assert!(next != one && IpNet::from(local_pool("one")).contains(&next));
     }
 
@@ -274,7 +274,7 @@ mod tests {
     fn default_pools_come_in_dockers_order_and_then_a_thousand_more_fit() {
         let mut taken: Vec<IpNet> = Vec::new();
         for _ in 0..1100 {
-            taken.push(next_pool(&[], &taken).unwrap().into());
+            taken.push(next_pool(&[], &taken).unwrap());
         }
         let got: Vec<String> = taken.iter().map(ToString::to_string).collect();
         assert_eq!((got[0].as_str(), got[14].as_str()), ("172.17.0.0/16", "172.31.0.0/16"));
