@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use gantry_containerd::process::Containerd;
+use gantry_containerd::{
+    process::Containerd,
+    runtime::{ContainerdRuntime, RuntimeConfig},
+};
 use gantry_domain::{
     ErrorKind,
+    engine_id::EngineId,
     ports::{Runtime as _, TaskStatus},
 };
 use jiff::Timestamp;
@@ -144,6 +148,28 @@ async fn a_task_whose_shim_hangs_can_be_given_up() {
     bench.runtime.kill(&id, None, 9, false).await.unwrap();
     bench.exit(&id).await;
     bench.remove(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_does_not_find_our_shim_uses_its_own() {
+    if !able() {
+        return;
+    }
+    let bench = Bench::new().await;
+    let runtime = ContainerdRuntime::new(
+        bench.containerd.as_ref().unwrap(),
+        EngineId("11111111-2222-3333-4444-555555555555".into()),
+        bench.dir.path().join("run"),
+        RuntimeConfig::default(),
+    );
+    let runtime = runtime.with_shim("/no/such/shim");
+    for _ in 0..2 {
+        let id = bench.container(&["sh", "-c", "exit 3"]).await;
+        runtime.create_task(&null_io(&id)).await.unwrap();
+        runtime.start_task(&id).await.unwrap();
+        assert_eq!(timeout(SOON, runtime.wait(&id, None)).await.unwrap().unwrap().code, 3);
+        bench.remove(&id).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,8 +90,9 @@ impl Publisher {
             timeout_nano: TIMEOUT,
         };
         self.queue.push_back(Pending { request, failures: 0 });
-        if self.queue.len() > QUEUE && self.state != State::Sent {
-            self.queue.pop_front();
+        if self.queue.len() > QUEUE {
+            // One that was sent is waited for.
+            self.queue.remove(usize::from(self.state == State::Sent));
         }
     }
 
@@ -208,6 +209,19 @@ mod tests {
             publisher.pause_is_over();
         }
         assert!(publisher.is_idle());
+    }
+
+    #[test]
+    fn a_containerd_that_hangs_costs_events_and_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let _listener = UnixListener::bind(dir.path().join("s")).unwrap();
+        let mut publisher = Publisher::new(dir.path().join("s"), "n".into());
+        let poll = Poll::new().unwrap();
+        for _ in 0..QUEUE + 10 {
+            publisher.push(&event());
+            assert_eq!(publisher.advance(&poll), None);
+        }
+        assert_eq!((publisher.queue.len(), publisher.state), (QUEUE, State::Sent));
     }
 
     #[test]
