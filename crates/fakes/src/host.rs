@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gantry_domain::{
     Result,
-    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, MountOf, PathKind},
+    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
 };
 
 use crate::Fakes;
@@ -51,11 +51,6 @@ impl HostFacts for Fakes {
         Ok(Some(PathKind::Directory))
     }
 
-    async fn mount_of(&self, _: &str) -> Result<MountOf> {
-        self.calls.pass("host.mount_of")?;
-        Ok(MountOf { place: "/".into(), shared: true, slave: false })
-    }
-
     async fn make_bind_source(&self, _: &str) -> Result<()> {
         self.calls.pass("host.make_bind_source")
     }
@@ -67,6 +62,11 @@ impl HostFacts for Fakes {
 
     async fn cdi_specs(&self, _: &[String]) -> CdiSpecs {
         CdiSpecs { files: self.world().cdi_specs.clone(), errors: Vec::new() }
+    }
+
+    async fn mount_of(&self, _: &str) -> Result<gantry_domain::ports::MountOf> {
+        self.calls.pass("host.mount_of")?;
+        Ok(gantry_domain::ports::MountOf { place: "/".into(), shared: true, slave: false })
     }
 
     async fn program(&self, _: &str) -> Option<String> {
