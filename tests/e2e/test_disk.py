@@ -253,7 +253,8 @@ def test_a_disk_that_fills_anywhere_in_a_life_leaves_what_was_answered_and_nothi
         if done["restart"] or not done["start"]:
             assert about["State"]["Running"] == (done["start"] and not done["stop"]), (done, about["State"])
         assert (about["HostConfig"]["RestartPolicy"]["MaximumRetryCount"] == 3) == done["update"]
-        assert engine.api("DELETE", f"/containers/{name}?force=1")[0] == 204
+        removed = engine.api("DELETE", f"/containers/{name}?force=1")
+        assert removed[0] == 204, (removed, done, about["State"], engine.tail())
     for made, path in (("volume", "/volumes/made"), ("network", "/networks/net"), ("tag", "/images/tagged:1"), ("commit", "/images/committed")):
         if done[made]:
             assert engine.api("DELETE", path)[0] in (200, 204), made

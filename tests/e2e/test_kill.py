@@ -59,9 +59,10 @@ def test_gantryd_killed_under_load_disturbs_nobody(fresh, lines, dead):
         assert grown or has_line(log, lines), "the writer or its log stood still while gantryd was dead"
     engine.start()
     assert {name: engine.inspect(name)["Id"] for name in names} == ids
-    after = {name: engine.inspect(name)["State"]["Pid"] for name in names}
-    assert after in (pids, {**pids, "lines": 0}), "others run than before"
-    assert addresses(engine, names) == before
+    # On a slow machine the writer may be at its end by now.
+    running = [name for name in names if name != "lines" or engine.inspect(name)["State"]["Running"]]
+    assert {name: engine.inspect(name)["State"]["Pid"] for name in running} == {name: pids[name] for name in running}
+    assert addresses(engine, running) == {name: before[name] for name in running}
     shell.close(force=True)
     engine.docker("wait", "lines", timeout=120)
     polled = poller.end()

@@ -25,6 +25,7 @@ mod mounts;
 mod names;
 pub(crate) mod owner;
 mod pause;
+mod propagation;
 mod prune;
 mod rejoin;
 mod rename;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use gantry_domain::{
     Result,
     container::usage::ResourceUsage,
-    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, MountOf, PathKind},
+    ports::{CdiSpecs, CgroupFacts, DeviceNode, Facts, HostFacts, PathKind},
 };
 
 use crate::Fakes;
@@ -53,11 +53,6 @@ impl HostFacts for Fakes {
         Ok((!self.world().missing.contains(path)).then_some(PathKind::Directory))
     }
 
-    async fn mount_of(&self, _: &str) -> Result<MountOf> {
-        self.calls.pass("host.mount_of")?;
-        Ok(MountOf { place: "/".into(), shared: true, slave: false })
-    }
-
     async fn relabel(&self, path: &str, label: &str) -> Result<()> {
         self.calls.pass("host.relabel")?;
         self.world().relabelled.insert(path.to_owned(), label.to_owned());
@@ -77,6 +72,11 @@ impl HostFacts for Fakes {
 
     async fn cdi_specs(&self, _: &[String]) -> CdiSpecs {
         CdiSpecs { files: self.world().cdi_specs.clone(), errors: Vec::new() }
+    }
+
+    async fn mount_of(&self, _: &str) -> Result<gantry_domain::ports::MountOf> {
+        self.calls.pass("host.mount_of")?;
+        Ok(gantry_domain::ports::MountOf { place: "/".into(), shared: true, slave: false })
     }
 
     async fn program(&self, _: &str) -> Option<String> {

@@ -196,7 +196,7 @@ pub trait HostFacts: Send + Sync {
     fn boot_id(&self) -> String;
     /// What the source of a bind mount is; `None` when absent.
     async fn path_kind(&self, path: &str) -> Result<Option<PathKind>>;
-    /// The mount that a path lies on.
+    /// The mount that a path lies on, or will lie on when it is made.
     async fn mount_of(&self, path: &str) -> Result<MountOf>;
     /// Makes a missing source of a bind mount (a folder), as dockerd does for `-v`.
     async fn make_bind_source(&self, path: &str) -> Result<()>;

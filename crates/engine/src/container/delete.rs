@@ -32,7 +32,8 @@ impl Engine {
             if !request.force {
                 handle.snapshot().may_remove(&typed)?;
             } else if status == Status::Restarting {
-                // The back-off may end meanwhile; then there is a process, and it is killed below.
+                // The back-off may end meanwhile; then there is a process, and it is killed below. Where the end of the
+                // back-off cannot be written (a full disk) the removal ends it.
                 let _ = handle.run(|owner| owner.cancel_restart().boxed()).await;
             }
             if request.force && handle.snapshot().status.has_process() {
@@ -46,7 +47,9 @@ impl Engine {
             let removed = handle
                 .run(move |owner| {
                     async move {
-                        owner.snapshot().may_remove(&typed)?;
+                        if !(request.force && owner.status == Status::Restarting) {
+                            owner.snapshot().may_remove(&typed)?;
+                        }
                         owner.remove(request.volumes).await
                     }
                     .boxed()

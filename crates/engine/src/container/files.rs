@@ -79,7 +79,7 @@ impl Owner {
             shm: super::mounts::memory_place(parts, record),
         };
         let seccomp_profile = self.seccomp_profile().await?.map(Bytes::from);
-        super::mounts::check_propagation(parts, &record.mounts).await?;
+        super::propagation::check(parts, &record.mounts).await?;
         let init_path = self.init_path();
         let input = SpecInput {
             record,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_domain::ContainerId;
+use gantry_domain::{ContainerId, Error};
 use gantry_engine::container::{ContainerList, WaitCondition};
 use gantry_fakes::Fakes;
 use serde_json::{Value, json};
@@ -40,6 +40,22 @@ async fn on_failure_gives_up_after_its_count() {
     }
     assert_eq!(lab.starts(), 3);
     assert_eq!(lab.status("web").await, "exited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_in_its_back_off_is_removed_by_force_though_its_record_cannot_be_written() {
+    let lab = Lab::new().await;
+    let id = lab.running("web", json!({"RestartPolicy": {"Name": "always"}})).await;
+    lab.fakes.exit(&id, None, 1);
+    while lab.status("web").await != "restarting" {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    lab.fakes.calls.fail_always("store.commit container", Error::system("no space left on device"));
+    lab.remove("web").await.unwrap();
+    lab.fakes.calls.heal();
+    lab.settle().await;
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+    assert_eq!(lab.starts(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,8 @@ use gantry_domain::{Result, ports::MountOf};
 use crate::volumes::mounting::unescape;
 
 pub fn of(path: &Path) -> Result<MountOf> {
-    let path = path.canonicalize()?;
+    // A source that is made for the start lies on the mount of the folder above it.
+    let path = path.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_else(|| "/".into());
     let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
     found(&table, &path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
 }
