@@ -315,7 +315,7 @@ fn an_interface_that_two_networks_hang_on_goes_with_the_last_of_them() {
         // A new gantryd finishes a removal before it has made anything sure.
         drop(network);
         let network = lab.open().await;
-        network.expect_networks(&[one.clone()]);
+        network.expect_networks(std::slice::from_ref(&one));
         network.remove_network(&two.id).await.unwrap();
         assert!(sh("ip link show shared0").contains(&format!("alias gantry:{engine}:{}", one.id)));
         network.remove_network(&one.id).await.unwrap();
