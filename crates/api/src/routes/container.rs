@@ -56,7 +56,7 @@ pub fn routes() -> Vec<Route> {
             .query::<StartQuery>()
             .empty(204)
             .empty(304)
-            .errors(&[400, 404, 409, 500]),
+            .errors(&[400, 403, 404, 409, 500]),
         Route::post("/containers/{id}/stop", "ContainerStop", container_stop)
             .summary("Stop a container")
             .query::<StopQuery>()
