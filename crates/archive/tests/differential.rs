@@ -116,14 +116,15 @@ fn archive(chance: &mut Chance) -> Vec<u8> {
     for number in 0..1 + chance.below(5) {
         let (name, gnu) = (format!("m{number}"), chance.below(2) == 0);
         let data = vec![b'd'; chance.below(1500)];
+        let kind = chance.below(6);
         match chance.below(8) {
-            0 => push(&mut archive, b'x', "pax", "", false, &record("size", &data.len().to_string())),
+            0 if kind > 2 => push(&mut archive, b'x', "pax", "", false, &record("size", &data.len().to_string())),
             1 => push(&mut archive, b'x', "pax", "", false, &record("path", &format!("long/{}", "n".repeat(120)))),
             2 => push(&mut archive, b'L', "././@LongLink", "", true, format!("far/{}\0", "g".repeat(130)).as_bytes()),
             3 => push(&mut archive, b'x', "pax", "", false, &record("comment", "x\n30 path=never\n")),
             _ => {}
         }
-        match chance.below(6) {
+        match kind {
             0 => push(&mut archive, b'5', &format!("{name}/"), "", gnu, b""),
             1 => push(&mut archive, b'2', &name, "to", gnu, b""),
             2 => push(&mut archive, b'0', &name, "", gnu, b""),
