@@ -209,7 +209,7 @@ async fn changes_are_seen_in_the_upper_layer_without_a_mount() {
 #[tokio::test]
 async fn a_link_is_seen_in_the_uppermost_layer_that_has_the_name() {
     let Some(layers) = Layers::new() else { return };
-    let is_link = async || RootFileSystems.is_link(&layers.mounts(), "dev").await.unwrap();
+    let is_link = async || RootFileSystems::default().is_link(&layers.mounts(), "dev").await.unwrap();
     assert!(!is_link().await);
     symlink("/etc", layers.lower().join("dev")).unwrap();
     assert!(is_link().await);
