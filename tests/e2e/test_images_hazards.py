@@ -11,7 +11,6 @@ import pytest
 from leftovers import ctr
 from oci_layouts import HOST, Layout, digest
 from test_copy import tar_of
-from test_copy_hazards import outside  # noqa: F401
 from test_registry_hazards import LAYER, Liar, Words  # noqa: F401
 from test_registry_ways import serving
 

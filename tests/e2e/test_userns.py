@@ -219,7 +219,7 @@ def test_ports_names_and_networks_come_between_create_and_start(engine):
     engine.docker("network", "create", "front")
     engine.docker("network", "create", "back")
     try:
-        engine.docker("run", "-d", "--name", "web", "--network", "front", "-p", "8080:80", "--sysctl", "net.ipv4.conf.eth0.rp_filter=0", "busybox", "httpd", "-f", "-p", "80", "-h", "/var/www")  # fmt: skip
+        engine.docker("run", "-d", "--name", "web", "--network", "name=front,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.rp_filter=0", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/var/www")  # fmt: skip
         assert engine.out("exec", "web", "cat", "/proc/sys/net/ipv4/conf/eth0/rp_filter") == "0"
         # A port below 1024 and the first packet of all need no privilege of the host's.
         for address in ("127.0.0.1", "172.17.0.1"):

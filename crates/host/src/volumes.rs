@@ -90,9 +90,13 @@ fn fill(root: &Path, folder: &Path, volume: &VolumeRecord, fresh: bool, owner: C
     owner.admit(root)?;
     owner.admit(folder)?;
     let data = folder.join(DATA);
-    if let Ok(()) = fs::DirBuilder::new().mode(0o755).create(&data) {
-        fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
-        owner.own(&data)?;
+    match fs::DirBuilder::new().mode(0o755).create(&data) {
+        Ok(()) => {
+            fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
+            owner.own(&data)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
     }
     if !data.is_dir() {
         return Err(io::Error::other(format!("{} is not a directory", data.display())));

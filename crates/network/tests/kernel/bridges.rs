@@ -305,7 +305,8 @@ fn an_interface_that_two_networks_hang_on_goes_with_the_last_of_them() {
         };
         let (one, two) = (parented("one", "10.1.0.0/24"), parented("two", "10.2.0.0/24"));
         let engine = lab.settings().engine;
-        sh(&format!("ip link add shared0 alias gantry:{engine}:{} up type veth peer name far0", one.id));
+        sh("ip link add shared0 type veth peer name far0 && ip link set shared0 up");
+        sh(&format!("ip link set shared0 alias gantry:{engine}:{}", one.id));
         let network = lab.open().await;
         network.ensure_network(&one).await.unwrap();
         network.ensure_network(&two).await.unwrap();

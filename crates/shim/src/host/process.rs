@@ -55,17 +55,29 @@ pub(crate) fn close_from(first: u32) {
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Pid> {
     // What systemd passed is for its own service, and not for a container's.
     command.env_remove("NOTIFY_SOCKET");
-    // SAFETY: two system calls that touch no memory but a set on the stack.
+    // SAFETY: system calls that touch no memory but what is on the stack.
     unsafe {
         command.pre_exec(|| {
             // Ours is blocked for `signals`, and would be the container's otherwise.
             let mut none = MaybeUninit::<libc::sigset_t>::uninit();
             libc::sigemptyset(none.as_mut_ptr());
             libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+            heed_all_signals();
             Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
         });
     }
     command.spawn().map(|child| Pid::from_child(&child))
+}
+
+/// What whoever started containerd ignored is not the container's to ignore. glibc keeps two signals to itself, so the
+/// kernel is asked.
+fn heed_all_signals() {
+    /// The kernel's `struct sigaction` of zeros: SIG_DFL, no flags, an empty mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
+        // SAFETY: reads the structure above, whose set has eight bytes. SIGKILL and SIGSTOP are refused.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), ptr::null_mut::<u64>(), 8usize) };
+    }
 }
 
 /// Turns all signals that can be asked away into news on the returned descriptor; none ends or interrupts the shim.
