@@ -143,6 +143,31 @@ def repeated(path, times):
     return case
 
 
+SENDER = """
+import socket, sys, time
+block, left = bytes(1 << 20), int(sys.argv[2])
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as stream:
+    start = time.perf_counter()
+    for _ in range(left):
+        stream.sendall(block)
+    stream.shutdown(socket.SHUT_WR)
+    stream.recv(1)
+    print(time.perf_counter() - start)
+"""
+
+
+def port_over_loopback(engine):
+    """What a client of the host's sends to a published port on 127.0.0.1, until the container has all of it."""
+    container = engine.create(["sh", "-c", "nc -l -p 80 > /dev/null"], PORT)
+    engine.start(container)
+    try:
+        ports = engine.json("GET", f"/containers/{container}/json")["NetworkSettings"]["Ports"]
+        sent = engine.namespace.exec("python3", "-c", SENDER, ports["80/tcp"][0]["HostPort"], 512)
+    finally:
+        engine.remove(container)
+    return float(sent.stdout)
+
+
 CASES = {
     "ping x200": repeated("/_ping", 200),
     "cycle none": cycle(NONE),
@@ -155,6 +180,7 @@ CASES = {
     "parallel start x20": parallel_start(20, BRIDGE),
     "parallel start x100 none": parallel_start(100, NONE),
     "network create+rm": network,
+    "port 127.0.0.1 512MiB": port_over_loopback,
     "log write 64MiB": log_write,
     "log read 64MiB": log_read,
     "log tail 10": log_tail,

@@ -26,6 +26,8 @@ impl Owner {
             return Err(error);
         }
         self.parts.ports.network.release_ports(&self.record.id).await?;
+        // What plugins gave for the first try goes back: the second asks anew.
+        self.owe_lent().await?;
         self.parts.claims.lock().leave_networks(&self.record.id);
         self.reserve().await
     }
