@@ -172,7 +172,7 @@ impl Owner {
 
     async fn undo_connect(&mut self, network: &NetworkRecord, without_ports: bool) {
         self.record.networks.remove(&network.name);
-        self.takings.clear();
+        let _held = std::mem::take(&mut self.takings);
         let mut debts = Vec::new();
         if let Some(run) = self.record.run.as_mut() {
             let left = run.endpoints.remove(&network.name);

@@ -146,7 +146,7 @@ impl Owner {
         self.return_interfaces().await;
         let id = &self.record.id;
         let (ports, handle) = (&self.parts.ports, &self.handle);
-        let (task, sandbox, released, stdio, volumes, ()) = tokio::join!(
+        let (task, sandbox, released, stdio, volumes) = tokio::join!(
             self.take_task_away(),
             handle.bounded(DELETE_LIMIT, "taking the namespace away", ports.network.delete_sandbox(id)),
             handle.bounded(DELETE_LIMIT, "giving the ports back", ports.network.release_ports(id)),
@@ -156,7 +156,6 @@ impl Owner {
                 "unmounting volumes",
                 super::mounts::unmount_volumes(&self.parts, &self.record)
             ),
-            self.settle_lent(),
         );
         // After the streams: the log is whole now.
         let shipment = match LogShipment::of(&self.record) {
@@ -171,6 +170,9 @@ impl Owner {
             self.has_run = true;
         }
         self.parts.claims.lock().leave_networks(id);
+        // Who waits for what the run had does not wait for a plugin.
+        self.set_clearing(false);
+        self.settle_lent().await;
         self.abandoned = false;
         if self.has_run {
             self.tear_down_later();

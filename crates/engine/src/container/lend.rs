@@ -95,7 +95,10 @@ impl Owner {
         if write && !self.record.copied_into {
             // Durable first: what is copied in is looked at by the next start, whichever gantryd makes it.
             self.record.copied_into = true;
-            self.save().await?;
+            if let Err(error) = self.save().await {
+                self.record.copied_into = false;
+                return Err(error);
+            }
         }
         let ports = self.parts.ports.clone();
         binds::make_sources(&self.parts, &self.record).await?;

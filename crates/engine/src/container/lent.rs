@@ -208,8 +208,9 @@ impl Owner {
 
     /// The run is over: from its marks come debts, in one write.
     pub(super) async fn owe_lent(&mut self) -> Result<()> {
-        // Taken for a run that did not come to be.
-        self.takings.clear();
+        // Taken for a run that did not come to be. Held until the debts are durable: what is given back before could be
+        // another one's by the time it is given back again.
+        let _held = std::mem::take(&mut self.takings);
         let debts = self.marked();
         if debts.is_empty() {
             return Ok(());

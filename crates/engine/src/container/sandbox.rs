@@ -21,14 +21,17 @@ use super::{
 impl Owner {
     /// `reserve`, once more where a run that is over still held what is wanted: its client has heard of its end.
     pub(crate) async fn reserve_in_turn(&mut self) -> Result<()> {
+        let before = self.record.run.clone();
         let Err(error) = self.reserve().await else { return Ok(()) };
         if !self.parts.ended_runs_are_cleared().await {
             return Err(error);
         }
         self.parts.ports.network.release_ports(&self.record.id).await?;
-        // What plugins gave for the first try goes back: the second asks anew.
+        // What plugins gave for the first try goes back: the second asks anew, with the addresses of the run before.
         self.owe_lent().await?;
+        self.settle_lent().await;
         self.parts.claims.lock().leave_networks(&self.record.id);
+        self.record.run = before;
         self.reserve().await
     }
 

@@ -111,6 +111,8 @@ impl Owner {
         if self.has_run {
             self.tear_down().await;
         }
+        // Marks that could not become debts then: the run to come would forget them.
+        self.owe_lent().await?;
         self.has_run = true;
         self.abandoned = false;
         // What was not there at the create may be by now.
@@ -179,7 +181,9 @@ impl Owner {
         commit.and(sandbox).and(told).and(mounts)?;
         let paths = paths?;
         super::selinux::relabel(parts, &self.record).await?;
-        self.join_lent().await?;
+        if remapping.is_none() {
+            self.join_lent().await?;
+        }
         self.spec = Some(spec);
         Ok(paths)
     }

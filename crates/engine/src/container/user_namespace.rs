@@ -38,12 +38,13 @@ impl Owner {
     }
 
     /// Wires the namespace that the runtime made with the task.
-    pub(crate) async fn wire_network(&self, process: u32) -> Result<()> {
+    pub(crate) async fn wire_network(&mut self, process: u32) -> Result<()> {
         if self.remapping().is_none() {
             return Ok(());
         }
         let Some(sandbox) = self.sandbox_setup()? else { return Ok(()) };
         let names = self.resolver_setup().await?;
-        resolver::open_sandbox(&self.parts, &sandbox, names.as_ref(), Some(process)).await
+        resolver::open_sandbox(&self.parts, &sandbox, names.as_ref(), Some(process)).await?;
+        self.join_lent().await
     }
 }

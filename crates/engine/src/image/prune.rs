@@ -32,7 +32,8 @@ impl Engine {
                 continue;
             }
             // Names first, so that a name that was given meanwhile keeps the image; then what only a digest names.
-            for target in image.repo_tags.iter().map(String::as_str).chain([image.id.as_str()]) {
+            let names = image.repo_tags.iter().chain(&image.repo_digests).map(String::as_str);
+            for target in names.chain([image.id.as_str()]) {
                 match prune_one(&self.parts, target).await {
                     Ok(lines) => pruned.deleted.extend(lines),
                     Err(error) if error.is_not_found() => {}
