@@ -66,6 +66,13 @@ def test_a_process_finds_three_descriptors_and_no_signal_blocked_or_ignored(engi
     engine.docker("rm", "-f", "ours-fds")
 
 
+def test_a_terminal_that_nobody_has_open_for_a_while_goes_on(engine):
+    script = "exec 0<&- 1>&- 2>&-; sleep 1; echo hi >/dev/console; sleep 1; echo again >/dev/console; sleep 1000"
+    engine.docker("run", "-dt", "--name", "reopen", "busybox", "sh", "-c", script)
+    wait_until(lambda: engine.out("logs", "reopen").split() == ["hi", "again"], what="both words")
+    engine.docker("rm", "-f", "reopen")
+
+
 def test_a_user_may_open_its_outputs_anew(engine):
     script = "echo one > /dev/stdout; echo two > /dev/stderr; echo three > /proc/self/fd/1"
     done = engine.docker("run", "--rm", "-u", "1000", "busybox", "sh", "-c", script)

@@ -112,7 +112,6 @@ impl Daemon {
             }
             self.run_timers();
         }
-        let _ = fs::remove_file(&self.facts.socket);
         Ok(())
     }
 
@@ -228,8 +227,10 @@ impl Daemon {
     // The end
 
     pub(crate) fn shutdown(&mut self) {
-        if self.container.is_none() && !self.creating {
-            self.leaving.get_or_insert_with(Instant::now);
+        if self.container.is_none() && !self.creating && self.leaving.is_none() {
+            // Before the answer: from then on the path is the next run's.
+            let _ = fs::remove_file(&self.facts.socket);
+            self.leaving = Some(Instant::now());
         }
     }
 

@@ -26,8 +26,9 @@ pub(crate) fn delete(args: &Args) -> io::Result<()> {
     let bundle = if args.bundle.as_os_str().is_empty() { std::env::current_dir()? } else { args.bundle.clone() };
     let options = Options::read(&bundle);
     let runtime = Runtime::new(&options, &args.namespace, &bundle);
-    // Nothing is left of a container that was deleted in order: starting the runtime would be most of the time.
-    if runtime.knows(&args.id)
+    // Nothing is left of a container that was deleted in order: starting the runtime would be most of the time. What keeps
+    // its state in other places is asked.
+    if (!runtime.signals_directly() || runtime.knows(&args.id))
         && let Err(why) = force(&runtime, &args.id)
     {
         warn(&why);

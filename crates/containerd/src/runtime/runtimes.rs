@@ -106,7 +106,8 @@ impl Shim {
     /// Whether a start failed because containerd does not find the program, as one with other mounts does not. From then
     /// on its own shim is used.
     pub(super) fn was_missed(&self, path: &str, error: &Error) -> bool {
-        let missed = !path.is_empty() && error.message().contains(path);
+        let (text, reasons) = (error.message(), ["no such file or directory", "permission denied", "not found"]);
+        let missed = !path.is_empty() && text.contains(path) && reasons.iter().any(|reason| text.contains(reason));
         if missed && !self.missed.swap(true, Relaxed) {
             tracing::warn!(path, %error, "containerd cannot start our shim and is left to its own");
         }

@@ -1,12 +1,15 @@
 //! What carries bytes of a process through the shim: a terminal, or an output of the first process.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::{Console, relay::Relay};
 use crate::{
     daemon::Daemon,
     host::{log, poll::Poll},
 };
+
+/// How often a terminal that nobody has open is looked at: the kernel does not tell when somebody opens it again.
+const REOPENED: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) enum Carrier {
@@ -61,8 +64,20 @@ impl Daemon {
         carrier.carry();
         if carrier.is_finished() {
             self.carriers.remove(&number);
-        } else if let Err(error) = carrier.listen(number, &self.poll) {
+            return;
+        }
+        if let Err(error) = carrier.listen(number, &self.poll) {
             log::error("a stream cannot be listened to", error);
+        }
+        if let Carrier::Console(console) = carrier
+            && console.wants_another_look()
+        {
+            self.after(REOPENED, move |daemon| {
+                if let Some(Carrier::Console(console)) = daemon.carriers.get_mut(&number) {
+                    console.look_again();
+                    daemon.carry(number);
+                }
+            });
         }
     }
 

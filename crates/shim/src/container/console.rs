@@ -30,6 +30,10 @@ pub(crate) struct Console {
     over: bool,
     /// Nothing more comes from the master.
     drained: bool,
+    /// Nobody has the terminal open just now; somebody may open it again (`/dev/console`), until the process ends.
+    closed: bool,
+    /// It is looked at again in a while.
+    awaited: bool,
 }
 
 #[derive(Debug)]
@@ -55,11 +59,23 @@ impl Console {
             to_master: Vec::new(),
             over: false,
             drained: false,
+            closed: false,
+            awaited: false,
         }
     }
 
     pub(super) fn end(&mut self) {
         self.over = true;
+        self.closed = false;
+    }
+
+    /// Whether to `look_again` in a while; says so once.
+    pub(super) fn wants_another_look(&mut self) -> bool {
+        self.closed && !std::mem::replace(&mut self.awaited, true)
+    }
+
+    pub(super) fn look_again(&mut self) {
+        (self.closed, self.awaited) = (false, false);
     }
 
     pub(super) fn resize(&self, width: u32, height: u32) -> io::Result<()> {
@@ -82,13 +98,13 @@ impl Console {
     }
 
     fn take_output(&mut self, buffer: &mut [u8]) -> bool {
-        if self.to_output.is_empty() && !self.drained {
+        if self.to_output.is_empty() && !self.drained && !self.closed {
             match read(&self.master.fd, buffer) {
                 Ok(Some(count)) if count > 0 => self.to_output.extend_from_slice(&buffer[..count]),
                 // The kernel has handed out all that was written before it says this.
                 Ok(None) => self.drained = self.over,
-                // Nobody has the terminal open any more.
-                Ok(Some(_)) | Err(_) => self.drained = true,
+                // EIO: nobody has the terminal open any more.
+                Ok(Some(_)) | Err(_) => (self.drained, self.closed) = (self.over, !self.over),
             }
         }
         flush(&mut self.to_output, self.output.as_ref().map(|side| &side.fd))
@@ -98,9 +114,13 @@ impl Console {
         if let Some(input) = &self.input
             && self.to_master.is_empty()
             && !self.drained
+            && !self.closed
             && let Ok(Some(count)) = read(&input.fd, buffer)
         {
             self.to_master.extend_from_slice(&buffer[..count]);
+        }
+        if self.closed {
+            return false;
         }
         flush(&mut self.to_master, Some(&self.master.fd).filter(|_| !self.drained))
     }
@@ -110,13 +130,15 @@ impl Console {
         let when = |wanted: bool, flag: EventFlags| if wanted { flag } else { EventFlags::empty() };
         let some = |flags: EventFlags| Some(flags).filter(|flags| !flags.is_empty());
         let (full, typed) = (!self.to_output.is_empty(), !self.to_master.is_empty());
-        let master = when(!self.drained && !full, EventFlags::IN) | when(!self.drained && typed, EventFlags::OUT);
+        // The kernel tells of a terminal that nobody has open without end, whatever it is asked.
+        let open = !self.drained && !self.closed;
+        let master = when(open && !full, EventFlags::IN) | when(open && typed, EventFlags::OUT);
         poll.set(&self.master.fd, Source::Master(number), &mut self.master.known, some(master))?;
         if let Some(side) = &mut self.output {
             poll.set(&side.fd, Source::Output(number), &mut side.known, some(when(full, EventFlags::OUT)))?;
         }
         if let Some(side) = &mut self.input {
-            let wanted = some(when(!self.drained && !typed, EventFlags::IN));
+            let wanted = some(when(open && !typed, EventFlags::IN));
             poll.set(&side.fd, Source::Input(number), &mut side.known, wanted)?;
         }
         Ok(())

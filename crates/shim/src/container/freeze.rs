@@ -30,8 +30,8 @@ impl Daemon {
             None => Err(no_container()),
             Some(container) => rule(container.state).map_err(Refusal::unknown).and_then(|()| {
                 let call = container.runtime.call([verb, self.facts.id.as_str()], LOG).keeping_output();
-                let before = std::mem::replace(&mut container.state, meanwhile);
-                call.map(|call| (call, before)).map_err(|error| Refusal::unknown(error.to_string()))
+                let call = call.map(|call| (call, std::mem::replace(&mut container.state, meanwhile)));
+                call.map_err(|error| Refusal::unknown(error.to_string()))
             }),
         };
         match call {

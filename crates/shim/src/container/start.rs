@@ -40,7 +40,9 @@ impl Daemon {
             None => Err(no_container()),
             Some(container) => {
                 let call = container.runtime.call(["start", self.facts.id.as_str()], LOG).keeping_output();
-                container.state = State::Starting;
+                if call.is_ok() {
+                    container.state = State::Starting;
+                }
                 call.map_err(|error| Refusal::unknown(error.to_string()))
             }
         };

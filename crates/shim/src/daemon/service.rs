@@ -33,8 +33,8 @@ impl Daemon {
             "CloseIO" => self.decode(reply, body, Self::close_io),
             "Connect" => self.connect(reply),
             "Shutdown" => {
-                self.answer(reply, Ok(Vec::new()));
                 self.shutdown();
+                self.answer(reply, Ok(Vec::new()));
             }
             "Checkpoint" => self.refuse(reply, Refusal::unimplemented("checkpoints are not offered by this shim")),
             // gantryd reads the cgroups itself.
