@@ -77,6 +77,7 @@ def test_details_show_what_log_opt_names(engine, ten):
 
 
 def test_follow_gives_old_and_new_lines_and_ends_with_the_container(engine):
+    engine.docker("rm", "-f", "followed", check=False)
     engine.docker("run", "-d", "--name", "followed", "busybox", "sh", "-c",
                   "echo before; while [ ! -e /go ]; do sleep 0.05; done; echo after")  # fmt: skip
     wait_until(lambda: engine.docker("logs", "followed").stdout == "before\n")
