@@ -4,12 +4,16 @@
 //! the manifest has come it moves, by renames, into a snapshot on top of the right parent. Neither is ever mounted.
 
 mod adopt;
+mod disk;
 
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use containerd_client::{
@@ -30,6 +34,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
+use self::disk::Flushing;
 use super::{
     chunks::Chunks,
     content::Content,
@@ -51,6 +56,8 @@ pub struct Snapshots {
     sizes: Arc<Mutex<HashMap<String, u64>>>,
     /// Owners of the files in the layers.
     maps: Arc<IdMaps>,
+    /// The folder of all snapshots is prepared for many.
+    spread: Arc<AtomicBool>,
 }
 
 /// A layer that is extracted and waits for its place.
@@ -104,7 +111,7 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 
 impl Snapshots {
     pub fn new(content: Content, name: impl Into<String>) -> Self {
-        Self { content, name: name.into(), sizes: Arc::default(), maps: Arc::default() }
+        Self { content, name: name.into(), sizes: Arc::default(), maps: Arc::default(), spread: Arc::default() }
     }
 
     pub fn with_lease(&self, lease: &str) -> Result<Self> {
@@ -164,13 +171,24 @@ impl Snapshots {
     pub fn stage(&self, runtime: &tokio::runtime::Handle, source: impl Chunks, limits: Limits) -> Result<Staged> {
         let upper = runtime.block_on(self.prepare(""))?;
         let root = open_folder(&upper.folder)?;
-        let extracted = extract::extract(source, root, limits, &self.maps)?;
+        self.spread(&upper.folder)?;
+        let (flusher, writing) = disk::writing(&upper.folder)?;
+        let extracted = extract::extract(Flushing::new(source, flusher), root, limits, &self.maps);
+        let written = writing.ended();
+        let extracted = extracted?;
+        written?;
         let staged = Staged { key: upper.key, folder: upper.folder, durable: extracted.bytes >= EARLY_SYNC, extracted };
         if staged.durable {
             // While others still come.
             staged.sync()?;
         }
         Ok(staged)
+    }
+
+    /// Of the folder that all snapshots are in, once.
+    fn spread(&self, snapshot: &Path) -> Result<()> {
+        let Some(all) = snapshot.parent().and_then(Path::parent) else { return Ok(()) };
+        if !self.spread.swap(true, Ordering::Relaxed) { disk::spread(all) } else { Ok(()) }
     }
 
     pub async fn prepare(&self, parent: &str) -> Result<Upper> {

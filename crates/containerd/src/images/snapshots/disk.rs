@@ -1,0 +1,127 @@
+//! How the files of layers get to the disk.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::JoinHandle,
+};
+
+use bytes::Bytes;
+use gantry_domain::{Error, Result};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+use super::open_folder;
+use crate::images::{chunks::Chunks, extract};
+
+/// Bytes of a layer between two writings.
+const STEP: u64 = 16 << 20;
+
+/// A layer's bytes; the file system is brought to disk while they are laid out, and little is left for the end.
+pub struct Flushing<C> {
+    source: C,
+    since: u64,
+    flusher: Flusher,
+}
+
+impl<C: Chunks> Flushing<C> {
+    pub fn new(source: C, flusher: Flusher) -> Self {
+        Self { source, since: 0, flusher }
+    }
+}
+
+impl<C: Chunks> Chunks for Flushing<C> {
+    fn next(&mut self) -> Result<Option<Bytes>> {
+        let chunk = self.source.next()?;
+        self.since += chunk.as_ref().map_or(0, Bytes::len) as u64;
+        if self.since >= STEP {
+            self.since = 0;
+            self.flusher.flush();
+        }
+        Ok(chunk)
+    }
+}
+
+/// Asks a thread beside to write; one that is still at it is not asked again.
+pub struct Flusher(SyncSender<()>);
+
+impl Flusher {
+    fn flush(&self) {
+        // Full: it is writing, and will be asked at the next step. Gone: it tells why when it is waited for.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// The thread that writes; it ends when its [`Flusher`] is dropped.
+pub struct Writing(JoinHandle<Result<()>>);
+
+impl Writing {
+    /// The kernel names a failed write once, to whoever asks first: an error here is the layer's.
+    pub fn ended(self) -> Result<()> {
+        self.0.join().map_err(|_| Error::system("a thread that writes a layer panicked"))?
+    }
+}
+
+/// Writes the file system that `folder` is on whenever it is asked to.
+pub fn writing(folder: &Path) -> Result<(Flusher, Writing)> {
+    let folder = open_folder(folder)?;
+    let (sender, asked) = sync_channel(0);
+    let thread = std::thread::Builder::new().name("gantry-flush".to_owned()).spawn(move || write(&folder, &asked))?;
+    Ok((Flusher(sender), Writing(thread)))
+}
+
+fn write(folder: &OwnedFd, asked: &Receiver<()>) -> Result<()> {
+    while asked.recv().is_ok() {
+        rustix::fs::syncfs(folder).map_err(extract::errno)?;
+    }
+    Ok(())
+}
+
+/// Has ext4 put each folder of `parent` into a group of blocks of its own (`chattr +T`). In one group the inodes of a
+/// layer that was deleted within the last minutes would each be looked at, and passed over, for every new file.
+pub fn spread(parent: &Path) -> Result<()> {
+    let parent = open_folder(parent)?;
+    let Ok(flags) = ioctl_getflags(parent.as_fd()) else { return Ok(()) };
+    if !flags.contains(IFlags::TOPDIR) {
+        // Only a matter of speed: a file system that does not know the flag does without.
+        let _ = ioctl_setflags(parent.as_fd(), flags | IFlags::TOPDIR);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    struct Zeros(u64);
+
+    impl Chunks for Zeros {
+        fn next(&mut self) -> Result<Option<Bytes>> {
+            self.0 = self.0.saturating_sub(1);
+            Ok((self.0 > 0).then(|| Bytes::from_static(&[0; 1 << 16])))
+        }
+    }
+
+    #[test]
+    fn bytes_pass_while_the_file_system_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (flusher, writing) = writing(folder.path()).unwrap();
+        let mut source = Flushing::new(Zeros(1025), flusher);
+        let mut bytes = 0;
+        while let Some(chunk) = source.next().unwrap() {
+            bytes += chunk.len() as u64;
+        }
+        assert_eq!(bytes, 4 * STEP);
+        drop(source);
+        writing.ended().unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_spread_where_the_file_system_knows_how() {
+        let folder = tempfile::tempdir().unwrap();
+        spread(folder.path()).unwrap();
+        spread(folder.path()).unwrap();
+        assert!(spread(Path::new("/nonexistent")).is_err());
+    }
+}
