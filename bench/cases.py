@@ -11,15 +11,17 @@ from files import MIB, folder, timed
 LOG_BYTES = 64 * MIB
 BRIDGE = {"NetworkMode": "bridge"}
 NONE = {"NetworkMode": "none"}
+# dockerd publishes only what is exposed too.
+EXPOSED = {"ExposedPorts": {"80/tcp": {}}}
 PORT = {**BRIDGE, "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]}}
 
 
-def cycle(host_config):
+def cycle(host_config, **config):
     """create, start, wait, remove: what `docker run --rm` costs."""
 
     def case(engine):
         with timed() as clock:
-            container = engine.create(["true"], host_config)
+            container = engine.create(["true"], host_config, **config)
             engine.start(container)
             code = engine.wait(container)
             engine.remove(container)
@@ -158,7 +160,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as stream:
 
 def port_over_loopback(engine):
     """What a client of the host's sends to a published port on 127.0.0.1, until the container has all of it."""
-    container = engine.create(["sh", "-c", "nc -l -p 80 > /dev/null"], PORT)
+    container = engine.create(["sh", "-c", "nc -l -p 80 > /dev/null"], PORT, **EXPOSED)
     engine.start(container)
     try:
         ports = engine.json("GET", f"/containers/{container}/json")["NetworkSettings"]["Ports"]
@@ -172,7 +174,7 @@ CASES = {
     "ping x200": repeated("/_ping", 200),
     "cycle none": cycle(NONE),
     "cycle bridge": cycle(BRIDGE),
-    "cycle bridge+port": cycle(PORT),
+    "cycle bridge+port": cycle(PORT, **EXPOSED),
     "start none": start(NONE),
     "start bridge": start(BRIDGE),
     "exec true": execute,
