@@ -2,19 +2,29 @@
 
 use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use serde::{Serialize, Serializer as _};
 
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// JSON and a newline; the content type is exactly `application/json`, which Go's client compares byte for byte.
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
-    let mut body = match serde_json::to_vec(value) {
-        Ok(body) => body,
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
-            return crate::error::plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
-        }
-    };
+    written(status, |body| value.serialize(body))
+}
+
+/// 200 with a JSON array of what is made only when its turn comes.
+pub fn list<T: Serialize>(items: impl Iterator<Item = T>) -> Response {
+    written(StatusCode::OK, |body| body.collect_seq(items))
+}
+
+fn written(
+    status: StatusCode,
+    write: impl FnOnce(&mut serde_json::Serializer<&mut Vec<u8>>) -> serde_json::Result<()>,
+) -> Response {
+    let mut body = Vec::with_capacity(256);
+    if let Err(error) = write(&mut serde_json::Serializer::new(&mut body)) {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        return crate::error::plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
+    }
     body.push(b'\n');
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

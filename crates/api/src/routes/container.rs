@@ -136,8 +136,8 @@ async fn container_list(
     };
     let now = jiff::Timestamp::now();
     let found = app.engine.container_list(request).await?;
-    let items: Vec<_> = found.iter().map(|details| view::summary(details, now)).collect();
-    Ok(compat::shaped_list(&items, version, compat::CONTAINER_SUMMARY))
+    let items = found.into_iter().map(|details| view::summary_for(version, details, now));
+    Ok(compat::shaped_list(items, version, compat::CONTAINER_SUMMARY))
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

@@ -90,8 +90,8 @@ async fn image_list(
     let shared_size = query.shared_size && version >= ApiVersion(1, 42);
     let found = app.engine.image_list(ImageList { all: query.all, filters, shared_size, manifests }).await?;
     let counted = version >= ApiVersion(1, 51);
-    let items: Vec<_> = found.iter().map(|details| view::summary(details, counted)).collect();
-    Ok(compat::shaped_list(&items, version, compat::IMAGE_SUMMARY))
+    let items = found.iter().map(|details| view::summary(details, counted));
+    Ok(compat::shaped_list(items, version, compat::IMAGE_SUMMARY))
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

@@ -14,12 +14,8 @@ const fn gate(minor: u32, apply: fn(&mut Value)) -> Gate {
     Gate { before: ApiVersion(1, minor), apply }
 }
 
-/// `GET /containers/json`, each item.
-pub const CONTAINER_SUMMARY: &[Gate] = &[
-    gate(48, |item| remove(item, "ImageManifestDescriptor")),
-    gate(46, |item| remove(&mut item["HostConfig"], "Annotations")),
-    gate(44, |item| each_network(item, |endpoint| remove(endpoint, "DNSNames"))),
-];
+/// `GET /containers/json`, each item; what later versions changed is not even made: [`super::container::summary_for`].
+pub const CONTAINER_SUMMARY: &[Gate] = &[gate(44, |item| each_network(item, |endpoint| remove(endpoint, "DNSNames")))];
 
 /// `GET /containers/{id}/json`.
 pub const CONTAINER_INSPECT: &[Gate] = &[
@@ -112,18 +108,28 @@ pub fn shaped<T: Serialize>(value: &T, version: ApiVersion, gates: &[Gate]) -> a
     }
 }
 
-/// The same for a list whose items are shaped one by one.
-pub fn shaped_list<T: Serialize>(list: &[T], version: ApiVersion, gates: &[Gate]) -> axum::response::Response {
-    if !applies(version, gates) {
-        return crate::reply::ok(list);
-    }
-    match serde_json::to_value(list) {
-        Ok(mut json) => {
-            each(&mut json, |item| apply(item, version, gates));
-            crate::reply::ok(&json)
+/// The same for a list, whose items are made, shaped and written one by one: a list of thousands is never whole in
+/// memory but for its text.
+pub fn shaped_list<T: Serialize>(
+    items: impl Iterator<Item = T>,
+    version: ApiVersion,
+    gates: &[Gate],
+) -> axum::response::Response {
+    let old = applies(version, gates);
+    crate::reply::list(items.map(|item| match old.then(|| serde_json::to_value(&item)) {
+        Some(Ok(mut json)) => {
+            apply(&mut json, version, gates);
+            Shaped::Old(json)
         }
-        Err(_) => crate::reply::ok(list),
-    }
+        _ => Shaped::Newest(item),
+    }))
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shaped<T> {
+    Newest(T),
+    Old(Value),
 }
 
 fn applies(version: ApiVersion, gates: &[Gate]) -> bool {
@@ -208,6 +214,20 @@ mod tests {
         assert!(newest["Config"].get("Tty").is_none());
         assert!(shaped_as(49, image.clone(), IMAGE_INSPECT)["Config"].get("Tty").is_some());
         assert!(shaped_as(44, image, IMAGE_INSPECT).get("ContainerConfig").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_list_is_written_item_by_item_as_it_is_whole() {
+        let gates = &[gate(48, |item| remove(item, "New"))];
+        let items = || (0..3).map(|number| json!({"Id": number, "New": true}));
+        for (minor, expected) in [
+            (48, r#"[{"Id":0,"New":true},{"Id":1,"New":true},{"Id":2,"New":true}]"#),
+            (47, r#"[{"Id":0},{"Id":1},{"Id":2}]"#),
+        ] {
+            let body = shaped_list(items(), ApiVersion(1, minor), gates).into_body();
+            let text = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+            assert_eq!(text, format!("{expected}\n"));
+        }
     }
 
     #[test]

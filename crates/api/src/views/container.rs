@@ -8,6 +8,7 @@ use gantry_domain::{
         health::Health,
         host_config::{PortBinding, PortMap},
         record::Run,
+        validate::ApiVersion,
     },
     image::Descriptor,
     network::PublishedPort,
@@ -224,16 +225,16 @@ pub struct ContainerPruneResponse {
     pub space_reclaimed: u64,
 }
 
-pub fn summary(details: &ContainerDetails, now: jiff::Timestamp) -> ContainerSummary {
+pub fn summary(details: ContainerDetails, now: jiff::Timestamp) -> ContainerSummary {
     let snapshot = &details.snapshot;
     let record = &snapshot.record;
     let health = snapshot.health.as_ref().map(|health| health.status.as_str());
     ContainerSummary {
         id: record.id.to_string(),
-        names: std::iter::once(format!("/{}", record.name)).chain(details.link_names.iter().cloned()).collect(),
-        image: details.image_shown.clone(),
+        names: std::iter::once(format!("/{}", record.name)).chain(details.link_names).collect(),
+        image: details.image_shown,
         image_id: record.image.id.as_ref().map(ToString::to_string).unwrap_or_default(),
-        image_manifest_descriptor: details.image_manifest.clone(),
+        image_manifest_descriptor: details.image_manifest,
         command: command(&record.path, &record.args),
         created: record.created.as_second(),
         ports: summary_ports(&port_map(snapshot)),
@@ -246,9 +247,21 @@ pub fn summary(details: &ContainerDetails, now: jiff::Timestamp) -> ContainerSum
             network_mode: record.host_config.network_mode.clone(),
             annotations: record.host_config.annotations.clone(),
         },
-        network_settings: SummaryNetworks { networks: details.networks.clone() },
+        network_settings: SummaryNetworks { networks: details.networks },
         mounts: mounts(&record.mounts),
     }
+}
+
+/// The same as a version knew it. Lists are long: what can be left out early costs nothing.
+pub fn summary_for(version: ApiVersion, mut details: ContainerDetails, now: jiff::Timestamp) -> ContainerSummary {
+    if version < ApiVersion(1, 48) {
+        details.image_manifest = None;
+    }
+    let mut item = summary(details, now);
+    if version < ApiVersion(1, 46) {
+        item.host_config.annotations.clear();
+    }
+    item
 }
 
 pub fn inspect(details: &ContainerDetails) -> ContainerInspect {

@@ -188,7 +188,7 @@ pub struct DiskUsageResponse {
 
 pub fn disk_usage(usage: DiskUsage, now: jiff::Timestamp) -> DiskUsageResponse {
     let images = usage.images.map(|images| images.iter().map(|item| image::summary(item, true)).collect());
-    let containers = usage.containers.map(|list| list.iter().map(|item| container::summary(item, now)).collect());
+    let containers = usage.containers.map(|list| list.into_iter().map(|item| container::summary(item, now)).collect());
     let volumes = usage.volumes.map(|list| {
         list.into_iter()
             .map(|item| Volume {

@@ -34,12 +34,11 @@ const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 impl Engine {
     pub async fn container_list(&self, request: ContainerList) -> Result<Vec<ContainerDetails>> {
-        let chosen = self.choose(&request).await?;
-        let links = self.link_names();
+        let (chosen, mut links) = self.choose(&request).await?;
         let mut list: Vec<ContainerDetails> = chosen
             .into_iter()
             .map(|snapshot| {
-                let link_names = links.get(&snapshot.record.id).cloned().unwrap_or_default();
+                let link_names = links.remove(&snapshot.record.id).unwrap_or_default();
                 ContainerDetails { link_names, ..inspect::details(&self.parts, snapshot) }
             })
             .collect();
@@ -54,8 +53,8 @@ impl Engine {
     }
 
     /// The names that containers have by the links to them: `/web/database`.
-    fn link_names(&self) -> HashMap<ContainerId, Vec<String>> {
-        let mut names: HashMap<ContainerId, Vec<String>> = HashMap::new();
+    fn link_names(&self) -> LinkNames {
+        let mut names = LinkNames::new();
         for handle in self.parts.containers.read().values() {
             let record = handle.snapshot().record;
             for link in &record.links {
@@ -66,14 +65,15 @@ impl Engine {
         names
     }
 
-    async fn choose(&self, request: &ContainerList) -> Result<Vec<Snapshot>> {
+    /// With the names that all containers have by links.
+    async fn choose(&self, request: &ContainerList) -> Result<(Vec<Snapshot>, LinkNames)> {
         let criteria = self.criteria(request).await?;
         let mut chosen: Vec<Snapshot> =
             self.snapshots().into_iter().filter(|snapshot| criteria.includes(snapshot)).collect();
         if request.limit > 0 {
             chosen.truncate(usize::try_from(request.limit).unwrap_or(usize::MAX));
         }
-        Ok(chosen)
+        Ok((chosen, criteria.link_names))
     }
 
     async fn criteria<'a>(&self, request: &'a ContainerList) -> Result<Criteria<'a>> {
@@ -138,6 +138,7 @@ impl Engine {
     }
 }
 
+type LinkNames = HashMap<ContainerId, Vec<String>>;
 type PortRange = (u16, u16, gantry_domain::network::Protocol);
 
 /// The filters with everything looked up that they name.
@@ -154,7 +155,7 @@ struct Criteria<'a> {
     ancestors: BTreeSet<Digest>,
     /// Of the ancestors: what is made on top of them is their child.
     layers: Vec<Vec<Digest>>,
-    link_names: HashMap<ContainerId, Vec<String>>,
+    link_names: LinkNames,
     networks: BTreeSet<String>,
     publish: Vec<PortRange>,
     expose: Vec<PortRange>,

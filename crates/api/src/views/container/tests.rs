@@ -123,7 +123,7 @@ fn inspect_has_dockers_nulls_and_slashes() {
 
 #[test]
 fn a_list_shows_the_names_of_links_too() {
-    let item = summary(&details(Status::Running), jiff::Timestamp::UNIX_EPOCH);
+    let item = summary(details(Status::Running), jiff::Timestamp::UNIX_EPOCH);
     assert_eq!(item.names, ["/web", "/web/database"]);
 }
 
