@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod again;
 mod challenge;
 mod client;
 mod config;
