@@ -132,7 +132,7 @@ impl Endpoint {
 
     /// The same, with the URL that the request went to.
     pub async fn send_located(&self, mut ask: Ask<'_>) -> Result<(Answer, Uri)> {
-        let reached = self.reached().await.inspect_err(|_| self.missed.store(true, Ordering::Relaxed))?;
+        let reached = self.reached(ask.again).await.inspect_err(|_| self.missed.store(true, Ordering::Relaxed))?;
         let url = self.url(reached, &ask.target)?;
         let mut payload = std::mem::replace(&mut ask.payload, Payload::None);
         let mut tries = Tries::new(ask.again, &self.config);
@@ -281,27 +281,27 @@ impl Endpoint {
     }
 
     /// HTTPS first; plain HTTP only for an insecure registry that HTTPS did not reach.
-    async fn reached(&self) -> Result<&Reached> {
-        self.reached.get_or_try_init(|| self.reach()).await
+    async fn reached(&self, again: Again) -> Result<&Reached> {
+        self.reached.get_or_try_init(|| self.reach(again)).await
     }
 
-    async fn reach(&self) -> Result<Reached> {
+    async fn reach(&self, again: Again) -> Result<Reached> {
         let host = Host::find(&self.place.authority, &self.config).await?;
         match self.place.scheme {
-            Some("http") => return self.contact(&host, "http").await,
-            Some(_) => return self.contact(&host, "https").await,
+            Some("http") => return self.contact(&host, "http", again).await,
+            Some(_) => return self.contact(&host, "https", again).await,
             None => {}
         }
-        match self.contact(&host, "https").await {
+        match self.contact(&host, "https", again).await {
             Err(error) if host.insecure && error.kind() == ErrorKind::System => {
                 tracing::debug!(registry = host.authority, %error, "not reached by HTTPS, trying plain HTTP");
-                self.contact(&host, "http").await
+                self.contact(&host, "http", again).await
             }
             done => done,
         }
     }
 
-    async fn contact(&self, host: &Host, scheme: &'static str) -> Result<Reached> {
+    async fn contact(&self, host: &Host, scheme: &'static str, again: Again) -> Result<Reached> {
         let tls = match (scheme, &self.place.tls) {
             ("http", _) => None,
             (_, Some(tls)) => Some(tls.clone()),
@@ -310,7 +310,7 @@ impl Endpoint {
         let client = Arc::new(Client::new(host.clone(), tls, self.config.proxies.clone()));
         let url = format!("{scheme}://{}{}/", self.place.authority, self.place.prefix);
         let url: Uri = url.parse().map_err(|error| Error::invalid(format!("{url}: {error}")))?;
-        let mut tries = Tries::new(self.patient(Again::Broken), &self.config);
+        let mut tries = Tries::new(self.patient(again), &self.config);
         let answer = loop {
             let mut question = Question::new(Method::GET, url.clone());
             question.headers = self.place.headers.clone();

@@ -26,6 +26,8 @@ mod tls;
 mod token;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod stub;
 
 pub use config::RegistryConfig;
