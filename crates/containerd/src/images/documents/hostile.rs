@@ -191,6 +191,19 @@ fn sound_documents_are_read() {
     assert_eq!(parse_config(config.to_string().as_bytes()).unwrap().history.len(), 2);
 }
 
+/// Go reads null as nothing, and so do builders that write it.
+#[test]
+fn a_member_that_is_null_is_one_that_is_not_there() {
+    let [.., (_, config)] = sound(3);
+    let members = pointers(&config).into_iter().filter(|pointer| (1..=2).contains(&pointer.matches('/').count()));
+    for pointer in members.filter(|pointer| !pointer.ends_with(char::is_numeric)) {
+        let mut document = config.clone();
+        *document.pointer_mut(&pointer).unwrap() = Value::Null;
+        let read = parse_config(document.to_string().as_bytes());
+        assert!(read.is_ok(), "{pointer} {read:?}");
+    }
+}
+
 /// Of the shapes that cost most; nothing larger than eight times this is looked at.
 #[test]
 fn large_documents_take_seconds_at_most() {
