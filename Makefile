@@ -34,6 +34,7 @@ packages-test:
 	@scripts/packages.sh $(TEST_PACKAGES)
 	@scripts/docker_cli.sh $(TARGET)/tools
 	@PATH="$(TARGET)/tools:$$PATH" scripts/docker_compose.sh $(TARGET)/tools
+	@PATH="$(TARGET)/tools:$$PATH" scripts/docker_buildx.sh $(TARGET)/tools
 
 build: packages-run ## release binaries in target/release, the companions and the shim built small
 	$(CARGO) build --release --locked -p gantry-daemon

@@ -60,12 +60,15 @@ class Layout:
         }
         return {**self.blob(MANIFEST, manifest), "platform": described}
 
-    def attestation(self, subject, predicate="https://slsa.dev/provenance/v1"):
-        statement = {"_type": "https://in-toto.io/Statement/v0.1", "predicateType": predicate, "subject": [], "predicate": {}}
-        layer = self.blob("application/vnd.in-toto+json", statement)
-        layer["annotations"] = {"in-toto.io/predicate-type": predicate}
-        config = {"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}
-        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": self.blob(CONFIG, config), "layers": [layer]}
+    def attestation(self, subject, *predicates):
+        layers = []
+        for predicate in predicates or ("https://slsa.dev/provenance/v1",):
+            statement = {"_type": "https://in-toto.io/Statement/v0.1", "predicateType": predicate, "subject": [], "predicate": {}}
+            layer = self.blob("application/vnd.in-toto+json", statement)
+            layers.append({**layer, "annotations": {"in-toto.io/predicate-type": predicate}})
+        ids = [layer["digest"] for layer in layers]
+        config = {"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": {"type": "layers", "diff_ids": ids}}
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": self.blob(CONFIG, config), "layers": layers}
         annotations = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": subject["digest"]}
         platform = {"os": "unknown", "architecture": "unknown"}
         return {**self.blob(MANIFEST, manifest), "platform": platform, "annotations": annotations}

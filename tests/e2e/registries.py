@@ -83,6 +83,8 @@ class Trouble(http.server.ThreadingHTTPServer):
         self.upstream, self.plan, self.seen = upstream, lambda *_: None, []
         # `cut(method, path, length)`: an int lets so many bytes of a request's body through and then hangs up on both sides.
         self.cut = lambda *_: None
+        # `refuse(method, path)`: (status, headers) instead of the registry's answer.
+        self.refuse = lambda *_: None
         self.where = f"{address[0]}:{self.server_port}"
 
     def handle_error(self, request, client_address):
@@ -99,9 +101,13 @@ class Carrier(http.server.BaseHTTPRequestHandler):
         if cut is not None:
             return self.hang_up_after(cut)
         body = self.rfile.read(length) if length else None
+        if refusal := server.refuse(self.command, self.path):
+            return self.say(*refusal)
         upstream = server.connect()
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         headers["Host"] = server.where
+        # One line for what may come in several.
+        headers["Accept"] = ", ".join(self.headers.get_all("Accept") or ["*/*"])
         upstream.request(self.command, self.path, body, headers)
         answer = upstream.getresponse()
         plan = server.plan(self.path, self.headers.get("Range")) if self.command == "GET" else None
@@ -129,6 +135,13 @@ class Carrier(http.server.BaseHTTPRequestHandler):
             self.wfile.write(piece)
             sent += len(piece)
         upstream.close()
+
+    def say(self, status, headers):
+        self.server.seen.append((self.command, self.path, self.headers.get("Range"), status))
+        self.send_response_only(status)
+        for name, value in {**headers, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
     def hang_up_after(self, count):
         server, upstream = self.server, self.server.connect()

@@ -137,6 +137,10 @@ def test_strict_runtime_refuses_a_runtime_with_known_holes(fresh):
     parts = {part["Name"]: part["Version"] for part in version["Components"]}
     old = any(re.match(r"v?1\.[0-6]\.", parts[name]) for name in ("containerd",)) or re.match(r"1\.[01]\.", parts["runc"])
     assert old, f"this host has newer ones, the test needs Debian 12's: {json.dumps(parts)}"
+    warnings = engine.api("GET", "/info")[1]["Warnings"]
+    for program in ("containerd", "runc"):
+        told = f"WARNING: {program} {parts[program]} is a release with known holes"
+        assert any(line.startswith(told) for line in warnings), warnings
     engine.stop()
     engine.flags.append("--strict-runtime")
     engine.start(wait=False)

@@ -175,6 +175,44 @@ def test_attestations_go_with_the_whole_and_are_no_image(one, registry):
     assert one.inspect(f"{registry.where}/signed:1")["Id"] == index
 
 
+def test_statements_about_an_image_are_told_by_platform_and_type(one, registry):
+    layout = Layout()
+    image, other = layout.image(HOST, tar_of({"own": b"own"})), layout.image(FOREIGN, tar_of({"own": b"other"}))
+    slsa, spdx = "https://slsa.dev/provenance/v1", "https://spdx.dev/Document"
+    index = layout.index("docker.io/library/stated:1", image, other, layout.attestation(image, slsa, spdx))
+    load(one, layout.tar())
+
+    def told(query="", name="stated:1", version=""):
+        status, found = one.api("GET", f"{version}/images/{name}/attestations{query}")
+        assert status == 200, found
+        return found
+
+    both = told()
+    assert [entry["PredicateType"] for entry in both] == [slsa, spdx] and all("Statement" not in entry for entry in both)
+    assert both == told(name=index) == told(version="/v1.44") == told(f"?platform={as_query(HOST)}")
+    for entry in told("?statement=1"):
+        descriptor = entry["Descriptor"]
+        assert descriptor["mediaType"] == "application/vnd.in-toto+json" and descriptor["size"] == len(layout.blobs[descriptor["digest"]])
+        assert entry["Statement"] == json.loads(layout.blobs[descriptor["digest"]])
+    kind = urllib.parse.quote(spdx, safe="")
+    assert [entry["PredicateType"] for entry in told(f"?type={kind}&type=nosuch")] == [spdx]
+    assert told("?type=nosuch") == told(f"?platform={as_query(FOREIGN)}") == []
+    status, body = one.api("GET", "/images/stated:1/attestations?statement=1", raw=True)
+    assert layout.blobs[both[0]["Descriptor"]["digest"]] in body, "verbatim"
+    assert told(name="busybox") == [], "nothing stands beside a lone manifest"
+    assert one.api("GET", f"/images/stated:1/attestations?platform={as_query('linux/riscv64')}")[0] == 404
+    status, answer = one.api("GET", f"/images/stated:1/attestations?platform={as_query(HOST)}&platform={as_query(FOREIGN)}")
+    assert (status, answer["message"]) == (400, "only one platform value is currently supported")
+    assert one.api("GET", "/images/nosuch/attestations")[0] == 404
+    # Of an image that was pulled the statements stay in the registry.
+    one.docker("tag", "stated:1", f"{registry.where}/stated:1")
+    one.docker("push", f"{registry.where}/stated:1")
+    one.docker("rmi", f"{registry.where}/stated:1", "stated:1")
+    one.docker("pull", f"{registry.where}/stated:1")
+    status, answer = one.api("GET", f"/images/{registry.where}/stated:1/attestations?statement=1")
+    assert status == 404, answer
+
+
 def test_every_manifest_of_an_index_is_told_of_here_or_not(one):
     layout = Layout()
     images = {platform: layout.image(platform, {"own": platform.encode() * 999}) for platform in (HOST, FOREIGN)}

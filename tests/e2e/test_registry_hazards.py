@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pathlib
+import random
 import tarfile
 import threading
 
@@ -230,6 +231,65 @@ def test_t14_configs_that_are_none_are_refused_and_a_null_history_is_not(engine,
     engine.docker("pull", name)
     assert engine.docker("history", name).returncode == 0 and engine.inspect(name)["Os"] == "linux"
     engine.docker("rmi", name)
+
+
+WRONG = (
+    None, True, 0, -1, 2**63 - 1, -(2**63), 1e308, "", "x" * 5000, "\0", "../../x", "9999-12-31T23:59:59.999999999Z", "0001-01-01T00:00:00Z",
+    [], [None], [[]], ["", "\0"], {}, {"": None}, {"x": {"y": []}},
+)  # fmt: skip
+
+
+def places(value, path=()):
+    """Each place in a document, by the keys that lead there."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*path, key))
+
+
+def with_wrong(document, path, wrong):
+    if not path:
+        return wrong
+    copy = json.loads(json.dumps(document))
+    at = copy
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = wrong
+    return copy
+
+
+def test_t14_of_a_config_with_any_part_wrong_all_can_be_asked(engine, liar):
+    """What is taken is told, its history too, and a container is made of it or refused; nothing panics."""
+    plain = digest(tar_of({"hello": b"hello\n"}))
+    sound = {
+        "architecture": ARCH, "os": "linux", "variant": "v8", "created": "2026-01-01T00:00:00Z", "author": "x", "comment": "x", "docker_version": "1",
+        "config": {
+            "User": "0:0", "Env": ["A=b"], "Cmd": ["x"], "Entrypoint": ["y"], "Labels": {"a": "b"}, "Volumes": {"/v": {}}, "ExposedPorts": {"80/tcp": {}},
+            "WorkingDir": "/w", "StopSignal": "SIGTERM", "Shell": ["sh"], "OnBuild": ["RUN x"], "ArgsEscaped": True,
+            "Healthcheck": {"Test": ["CMD", "x"], "Interval": 10**9, "Retries": 3},
+        },
+        "rootfs": {"type": "layers", "diff_ids": [plain]},
+        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "x", "comment": "y", "empty_layer": True}, {"created_by": "z"}],
+    }  # fmt: skip
+    cases = [(path, wrong) for path in places(sound) for wrong in WRONG]
+    taken = 0
+    for number, (path, wrong) in enumerate(random.Random(14).sample(cases, 160)):
+        liar.image(f"c{number}", config=with_wrong(sound, path, wrong) if path else None, raw=None if path else json.dumps(wrong).encode())
+        name = f"{liar.where}/wrong:c{number}"
+        status, body = engine.api("POST", f"/images/create?fromImage={liar.where}/wrong&tag=c{number}", raw=True)
+        if status != 200 or b"errorDetail" in body:
+            continue
+        taken += 1
+        for what in ("json", "history", "json?manifests=1"):
+            status, answer = engine.api("GET", f"/images/{name}/{what}")
+            assert status == 200, (path, wrong, what, answer)
+        status, made = engine.api("POST", "/containers/create", {"Image": name})
+        assert status < 500 or "message" in made, (path, wrong, made)
+        if status == 201:
+            assert engine.api("GET", f"/containers/{made['Id']}/json")[0] == 200, (path, wrong)
+            engine.api("DELETE", f"/containers/{made['Id']}?v=1")
+        assert engine.api("DELETE", f"/images/{name}")[0] == 200, (path, wrong)
+    assert 20 < taken < 160 and engine.api("GET", "/images/json")[0] == 200
+    assert "panicked" not in engine.log.read_text(errors="replace")
 
 
 def test_t15_a_document_that_is_two_things_is_refused(engine, liar):

@@ -125,6 +125,18 @@ def test_a_registry_may_ask_for_a_client_certificate_and_may_go_unverified(fresh
         registry.close()
 
 
+def test_hosts_without_a_folder_have_the_default_one_and_names_can_do_without_a_colon(registries):
+    engine, _, full = registries
+    mirror = f'[host."http://{full.where}"]\ncapabilities = ["pull", "resolve"]\n'
+    for folder_name, host in (("_default", "127.0.0.1:1"), ("some.example_5000_", "some.example:5000")):
+        with certificates(folder_name) as folder:
+            hosts(folder, mirror)
+            engine.docker("pull", f"{host}/library/mirrored:1")
+            assert full.requests(f"/v2/library/mirrored/manifests/1\\?ns={host.replace(':', '%3A')}"), "a mirror is told whose repository it is"
+        gone(engine, f"{host}/library/mirrored:1")
+    assert engine.docker("pull", "127.0.0.1:1/library/mirrored:1", check=False).returncode == 1
+
+
 class Tunnel(http.server.BaseHTTPRequestHandler):
     """A proxy that knows CONNECT alone."""
 

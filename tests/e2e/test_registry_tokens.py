@@ -33,7 +33,7 @@ class Authority(http.server.ThreadingHTTPServer):
         run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key, "-out", self.certificate,
             "-days", "2", "-subj", "/CN=tests")  # fmt: skip
         self.realm = f"http://{address[0]}:{self.server_port}/token"
-        self.lifetime, self.asked = 300, []
+        self.lifetime, self.asked, self.busy = 300, [], 0
 
     def registry_part(self):
         return {"realm": self.realm, "service": "tests", "issuer": "tests", "rootcertbundle": str(self.certificate)}
@@ -62,6 +62,9 @@ class Grants(http.server.BaseHTTPRequestHandler):
         self.grant(form["grant_type"] == ["refresh_token"] and form["refresh_token"] == [IDENTITY], form, "identity")
 
     def grant(self, allowed, fields, how):
+        if self.server.busy:
+            self.server.busy -= 1
+            return self.reply(503 if self.server.busy % 2 else 429, {})
         scopes = [scope for text in fields.get("scope", []) for scope in text.split()]
         self.server.asked.append((how, allowed, tuple(scopes)))
         if not allowed:
@@ -155,4 +158,14 @@ def test_a_token_that_has_run_out_is_got_anew_in_the_middle_of_a_push(engine, re
         authority.lifetime = whole
     engine.docker("login", "-u", "ann", "--password-stdin", registry.where, input=PASSWORD)
     engine.docker("push", name)
+    engine.docker("logout", registry.where)
+
+
+def test_a_token_server_that_is_busy_for_a_moment_is_asked_again(engine, registry, authority):
+    name = f"{registry.where}/guarded/busy:1"
+    engine.docker("tag", "busybox", name)
+    engine.docker("login", "-u", "ann", "--password-stdin", registry.where, input=PASSWORD)
+    authority.busy = 3
+    engine.docker("push", name)
+    assert authority.busy == 0
     engine.docker("logout", registry.where)

@@ -87,18 +87,25 @@ pub enum ManifestKind {
 #[serde(default)]
 pub struct ImageConfig {
     pub created: Option<GoTime>,
+    #[serde(deserialize_with = "null_default")]
     pub author: String,
+    #[serde(deserialize_with = "null_default")]
     pub architecture: String,
+    #[serde(deserialize_with = "null_default")]
     pub os: String,
-    #[serde(rename = "os.version")]
+    #[serde(rename = "os.version", deserialize_with = "null_default")]
     pub os_version: String,
+    #[serde(deserialize_with = "null_default")]
     pub variant: String,
     #[serde(deserialize_with = "null_default")]
     pub config: ImageRunConfig,
+    #[serde(deserialize_with = "null_default")]
     pub rootfs: RootFs,
     #[serde(deserialize_with = "null_default")]
     pub history: Vec<History>,
+    #[serde(deserialize_with = "null_default")]
     pub comment: String,
+    #[serde(deserialize_with = "null_default")]
     pub docker_version: String,
 }
 
@@ -117,7 +124,7 @@ impl ImageConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RootFs {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "null_default")]
     pub kind: String,
     #[serde(deserialize_with = "null_default")]
     pub diff_ids: Vec<Digest>,
@@ -127,9 +134,13 @@ pub struct RootFs {
 #[serde(default)]
 pub struct History {
     pub created: Option<GoTime>,
+    #[serde(deserialize_with = "null_default")]
     pub author: String,
+    #[serde(deserialize_with = "null_default")]
     pub created_by: String,
+    #[serde(deserialize_with = "null_default")]
     pub comment: String,
+    #[serde(deserialize_with = "null_default")]
     pub empty_layer: bool,
 }
 
@@ -137,15 +148,19 @@ pub struct History {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ImageRunConfig {
+    #[serde(deserialize_with = "null_default")]
     pub user: String,
     pub exposed_ports: Option<BTreeMap<String, Empty>>,
     pub env: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
     pub cmd: Option<Vec<String>>,
     pub volumes: Option<BTreeMap<String, Empty>>,
+    #[serde(deserialize_with = "null_default")]
     pub working_dir: String,
     pub labels: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "null_default")]
     pub stop_signal: String,
+    #[serde(deserialize_with = "null_default")]
     pub args_escaped: bool,
     pub healthcheck: Option<HealthConfig>,
     pub on_build: Option<Vec<String>>,

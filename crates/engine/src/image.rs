@@ -1,5 +1,6 @@
 //! Images: the requests and answers of their verbs.
 
+mod attestations;
 mod catalog;
 mod commit;
 mod delete;
@@ -22,6 +23,8 @@ use gantry_domain::{
     ports::{PullStep, PushStep},
     registry::RegistryAuth,
 };
+
+use serde_json::value::RawValue;
 
 pub(crate) use catalog::{Catalog, Resolved, chain};
 pub(crate) use list::{prune_labels_match, until};
@@ -84,6 +87,27 @@ impl ImageDetails {
     pub fn is_dangling(&self) -> bool {
         self.repo_tags.is_empty() && self.repo_digests.is_empty()
     }
+}
+
+/// `GET /images/{name}/attestations`.
+#[derive(Debug, Clone, Default)]
+pub struct ImageAttestations {
+    /// Of this image; the host's without.
+    pub platform: Option<Platform>,
+    /// Types of predicates, as URIs; all of them without.
+    pub types: Vec<String>,
+    /// With the statements themselves.
+    pub statement: bool,
+}
+
+/// A statement about an image: where it came from, what is in it.
+#[derive(Debug, Clone)]
+pub struct AttestationStatement {
+    pub descriptor: Descriptor,
+    /// `https://slsa.dev/provenance/v1`
+    pub predicate_type: String,
+    /// The blob, verbatim: JSON.
+    pub statement: Option<Box<RawValue>>,
 }
 
 /// One line of `docker history`, newest first.

@@ -14,7 +14,7 @@ use crate::config::RegistryConfig;
 
 /// Docker Hub: what people and their `config.json` call it, and the host that serves its registry.
 const HUB_NAMES: [&str; 2] = ["docker.io", "index.docker.io"];
-const HUB: &str = "registry-1.docker.io";
+pub(crate) const HUB: &str = "registry-1.docker.io";
 /// A name server that is silent for so long does not know the name; a proxy may.
 const LOOKUP: Duration = Duration::from_secs(5);
 

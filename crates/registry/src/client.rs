@@ -67,6 +67,17 @@ pub(crate) struct Question {
     pub patience: Duration,
 }
 
+impl Payload {
+    /// The same once more; a stream can be sent once only.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            Self::None => Some(Self::None),
+            Self::Bytes(bytes) => Some(Self::Bytes(bytes.clone())),
+            Self::Stream(..) => None,
+        }
+    }
+}
+
 impl Question {
     pub fn new(method: Method, url: Uri) -> Self {
         Self { method, url, headers: HeaderMap::new(), payload: Payload::None, patience: SHORT }

@@ -1,6 +1,6 @@
 //! What of the daemon's configuration concerns registries.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::proxy::Proxies;
 
@@ -20,6 +20,8 @@ pub struct RegistryConfig {
     pub uploads: usize,
     /// How often a transfer is begun again that did not come one byte further.
     pub attempts: u32,
+    /// Before a refused request is sent again; each wait is twice the one before.
+    pub pause: Duration,
 }
 
 impl Default for RegistryConfig {
@@ -32,6 +34,7 @@ impl Default for RegistryConfig {
             downloads: 3,
             uploads: 5,
             attempts: 5,
+            pause: Duration::from_secs(1),
         }
     }
 }

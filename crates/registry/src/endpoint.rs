@@ -3,7 +3,13 @@
 //! Credentials go to the configured host and its token realm alone. Redirects are followed without them as soon as they
 //! lead to another host (T19).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use gantry_domain::{Error, ErrorKind, Result, registry::RegistryAuth};
@@ -14,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     address::Host,
+    again::{Again, Tries},
     challenge::{self, Challenge},
     client::{Answer, Client, Payload, Question, SHORT, go_method},
     config::RegistryConfig,
@@ -39,6 +46,8 @@ pub(crate) struct Place {
     pub tls: Option<Arc<ClientConfig>>,
     pub pull: bool,
     pub push: bool,
+    /// The registry whose repositories these are, where that is another host: mirrors of several tell them apart by it.
+    pub stands_for: Option<String>,
 }
 
 /// A place with credentials for it.
@@ -46,6 +55,10 @@ pub(crate) struct Endpoint {
     place: Place,
     auth: Option<RegistryAuth>,
     config: Arc<RegistryConfig>,
+    /// Another place has what this one has not: then nobody waits for this one.
+    spare: bool,
+    /// It could not be spoken to.
+    missed: AtomicBool,
     reached: OnceCell<Reached>,
     /// Tokens by scope. A short lock, never held across an await.
     tokens: Mutex<HashMap<String, HeaderValue>>,
@@ -69,6 +82,7 @@ pub(crate) struct Ask<'a> {
     pub headers: HeaderMap,
     pub payload: Payload,
     pub patience: std::time::Duration,
+    pub again: Again,
 }
 
 pub(crate) enum Target {
@@ -79,7 +93,10 @@ pub(crate) enum Target {
 impl<'a> Ask<'a> {
     pub fn new(method: Method, path: String, scope: &'a str) -> Self {
         let (headers, payload) = (HeaderMap::new(), Payload::None);
-        Self { method, target: Target::Path(path), scope, headers, payload, patience: SHORT }
+        Self { method, target: Target::Path(path), scope, headers, payload, patience: SHORT, again: Again::Broken }
+    }
+    pub fn again(self, again: Again) -> Self {
+        Self { again, ..self }
     }
     pub fn with(mut self, name: header::HeaderName, value: &str) -> Result<Self> {
         let value = HeaderValue::try_from(value).map_err(|_| Error::invalid(format!("invalid value of {name}")))?;
@@ -91,7 +108,17 @@ impl<'a> Ask<'a> {
 impl Endpoint {
     pub fn new(place: Place, auth: Option<RegistryAuth>, config: Arc<RegistryConfig>) -> Self {
         let (reached, tokens, others) = (OnceCell::new(), Mutex::default(), Mutex::default());
-        Self { place, auth, config, reached, tokens, others }
+        Self { place, auth, config, spare: false, missed: AtomicBool::new(false), reached, tokens, others }
+    }
+
+    /// One that others stand behind.
+    pub fn spare(self) -> Self {
+        Self { spare: true, ..self }
+    }
+
+    /// Whether it is worth asking: one that could not be reached is not dialled for each layer again.
+    pub fn is_there(&self) -> bool {
+        !self.spare || !self.missed.load(Ordering::Relaxed)
     }
 
     pub fn place(&self) -> &Place {
@@ -105,25 +132,42 @@ impl Endpoint {
 
     /// The same, with the URL that the request went to.
     pub async fn send_located(&self, mut ask: Ask<'_>) -> Result<(Answer, Uri)> {
-        let reached = self.reached().await?;
+        let reached = self.reached(ask.again).await.inspect_err(|_| self.missed.store(true, Ordering::Relaxed))?;
         let url = self.url(reached, &ask.target)?;
-        let ours = self.is_ours(&url);
-        let payload = std::mem::replace(&mut ask.payload, Payload::None);
-        let again = match &payload {
-            Payload::None => Some(Payload::None),
-            Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
-            Payload::Stream(..) => None,
-        };
-        let authorization = if ours { self.signature(reached, &ask, &url).await? } else { None };
-        let answer = self.one(reached, &ask, &url, authorization.clone(), payload).await?;
+        let mut payload = std::mem::replace(&mut ask.payload, Payload::None);
+        let mut tries = Tries::new(ask.again, &self.config);
+        loop {
+            let again = payload.again();
+            let answer = self.signed(reached, &ask, &url, payload).await?;
+            payload = match again {
+                Some(again) => again,
+                None => return Ok((answer, url)),
+            };
+            if let Some(answer) = tries.outlasted(answer).await {
+                return Ok((answer, url));
+            }
+        }
+    }
+
+    /// What a read is repeated for.
+    pub fn patient(&self, again: Again) -> Again {
+        if self.spare { Again::Never } else { again }
+    }
+
+    /// Once, but for a token that has run out.
+    async fn signed(&self, reached: &Reached, ask: &Ask<'_>, url: &Uri, payload: Payload) -> Result<Answer> {
+        let ours = self.is_ours(url);
+        let again = payload.again();
+        let authorization = if ours { self.signature(reached, ask, url).await? } else { None };
+        let answer = self.one(reached, ask, url, authorization.clone(), payload).await?;
         let signed_in = authorization.is_some();
         let answer = match again {
             Some(again) if ours && answer.status == StatusCode::UNAUTHORIZED => {
                 // The token has run out, or this place asks for one only now.
-                let Some(fresh) = self.renewed(reached, &ask, &url, &answer, signed_in).await? else {
-                    return Ok((answer, url));
+                let Some(fresh) = self.renewed(reached, ask, url, &answer, signed_in).await? else {
+                    return Ok(answer);
                 };
-                self.one(reached, &ask, &url, Some(fresh), again).await?
+                self.one(reached, ask, url, Some(fresh), again).await?
             }
             None if ours && answer.status == StatusCode::UNAUTHORIZED => {
                 self.tokens.lock().remove(ask.scope);
@@ -131,8 +175,7 @@ impl Endpoint {
             }
             _ => answer,
         };
-        let answer = self.follow(reached, &ask, url.clone(), answer).await?;
-        Ok((answer, url))
+        self.follow(reached, ask, url.clone(), answer).await
     }
 
     /// What to sign in with, or whose fault it is that there is nothing.
@@ -228,33 +271,37 @@ impl Endpoint {
             Target::Url(url) => Ok(url.clone()),
             Target::Path(path) => {
                 let text = format!("{}://{}{}{path}", reached.scheme, self.place.authority, self.place.prefix);
-                text.parse().map_err(|error| Error::invalid(format!("{text}: {error}")))
+                let url = text.parse().map_err(|error| Error::invalid(format!("{text}: {error}")))?;
+                match &self.place.stands_for {
+                    Some(registry) => with_query(&url, &[("ns", registry)]),
+                    None => Ok(url),
+                }
             }
         }
     }
 
     /// HTTPS first; plain HTTP only for an insecure registry that HTTPS did not reach.
-    async fn reached(&self) -> Result<&Reached> {
-        self.reached.get_or_try_init(|| self.reach()).await
+    async fn reached(&self, again: Again) -> Result<&Reached> {
+        self.reached.get_or_try_init(|| self.reach(again)).await
     }
 
-    async fn reach(&self) -> Result<Reached> {
+    async fn reach(&self, again: Again) -> Result<Reached> {
         let host = Host::find(&self.place.authority, &self.config).await?;
         match self.place.scheme {
-            Some("http") => return self.contact(&host, "http").await,
-            Some(_) => return self.contact(&host, "https").await,
+            Some("http") => return self.contact(&host, "http", again).await,
+            Some(_) => return self.contact(&host, "https", again).await,
             None => {}
         }
-        match self.contact(&host, "https").await {
+        match self.contact(&host, "https", again).await {
             Err(error) if host.insecure && error.kind() == ErrorKind::System => {
                 tracing::debug!(registry = host.authority, %error, "not reached by HTTPS, trying plain HTTP");
-                self.contact(&host, "http").await
+                self.contact(&host, "http", again).await
             }
             done => done,
         }
     }
 
-    async fn contact(&self, host: &Host, scheme: &'static str) -> Result<Reached> {
+    async fn contact(&self, host: &Host, scheme: &'static str, again: Again) -> Result<Reached> {
         let tls = match (scheme, &self.place.tls) {
             ("http", _) => None,
             (_, Some(tls)) => Some(tls.clone()),
@@ -263,9 +310,14 @@ impl Endpoint {
         let client = Arc::new(Client::new(host.clone(), tls, self.config.proxies.clone()));
         let url = format!("{scheme}://{}{}/", self.place.authority, self.place.prefix);
         let url: Uri = url.parse().map_err(|error| Error::invalid(format!("{url}: {error}")))?;
-        let mut question = Question::new(Method::GET, url);
-        question.headers = self.place.headers.clone();
-        let answer = client.ask(question).await?;
+        let mut tries = Tries::new(self.patient(again), &self.config);
+        let answer = loop {
+            let mut question = Question::new(Method::GET, url.clone());
+            question.headers = self.place.headers.clone();
+            if let Some(answer) = tries.outlasted(client.ask(question).await?).await {
+                break answer;
+            }
+        };
         let challenge = challenge::of(&answer.headers).filter(|_| answer.status == StatusCode::UNAUTHORIZED);
         if answer.status.is_server_error() {
             return Err(Refusal::read(answer).await.error());
@@ -337,6 +389,14 @@ pub(crate) fn resolve(base: &Uri, location: &str) -> Result<Uri> {
         text.parse().map_err(|error| Error::system(format!("the registry sent a wrong Location: {error}")))?;
     authority_of(&url)?;
     Ok(url)
+}
+
+/// The URL with more in its query.
+pub(crate) fn with_query(url: &Uri, fields: &[(&str, &str)]) -> Result<Uri> {
+    let wrong = |error: String| Error::system(format!("URL of the registry: {error}"));
+    let query = serde_html_form::to_string(fields).map_err(|error| wrong(error.to_string()))?;
+    let joint = if url.query().is_some() { '&' } else { '?' };
+    format!("{url}{joint}{query}").parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))
 }
 
 /// Whether an answer is as hoped; else what the registry says.

@@ -20,23 +20,42 @@ use crate::{
 
 /// Docker Hub's domain in names of images.
 const HUB_DOMAIN: &str = "docker.io";
+/// Folder of the hosts that have none.
+const DEFAULT: &str = "_default";
 
 /// Every place, the preferred one first. Reads files: call it off the runtime's threads.
 pub(crate) fn places(domain: &str, config: &RegistryConfig) -> Result<Vec<Place>> {
     let authority = address::authority(domain)?;
-    for folder in [domain, authority.as_str()] {
-        let folder = config.certificates.join(Path::new(folder));
-        match fs::read_to_string(folder.join("hosts.toml")) {
-            Ok(text) => {
-                return from_file(&text, &folder, &authority)
-                    .map_err(|error| error.context(folder.join("hosts.toml").display()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::system(format!("{}: {error}", folder.display())).with_source(error)),
+    let folder = folder(&authority, &config.certificates);
+    let mut places = match fs::read_to_string(folder.join("hosts.toml")) {
+        Ok(text) => {
+            from_file(&text, &folder, &authority).map_err(|error| error.context(folder.join("hosts.toml").display()))?
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mirrors = config.mirrors.iter().filter(|_| domain == HUB_DOMAIN).map(|mirror| mirror_place(mirror));
+            mirrors.chain([Ok(registry_place(authority.clone()))]).collect::<Result<_>>()?
+        }
+        Err(error) => return Err(Error::system(format!("{}: {error}", folder.display())).with_source(error)),
+    };
+    for place in places.iter_mut().filter(|place| place.authority != authority) {
+        place.stands_for = Some(domain.to_owned());
     }
-    let mirrors = config.mirrors.iter().filter(|_| domain == HUB_DOMAIN).map(|mirror| mirror_place(mirror));
-    mirrors.chain([Ok(registry_place(authority))]).collect()
+    Ok(places)
+}
+
+/// Where a host's files are: the first folder that is there, as in containerd, or the one that is not there by its own
+/// name. `host_port_` is for file systems that know no colon, `_default` for hosts without a folder.
+pub(crate) fn folder(authority: &str, certificates: &Path) -> PathBuf {
+    let hub = (authority == address::HUB).then_some(HUB_DOMAIN);
+    let plain = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => Some(format!("{host}_{port}_")),
+        _ => None,
+    };
+    // An authority was parsed: it has no slash, and a folder of that name is below ours.
+    let own = certificates.join(authority);
+    let named = hub.into_iter().chain(plain.as_deref()).map(|name| certificates.join(name));
+    let mut all = named.chain([own.clone(), certificates.join(DEFAULT)]);
+    all.find(|folder| folder.is_dir()).unwrap_or(own)
 }
 
 fn registry_place(authority: String) -> Place {
@@ -48,6 +67,7 @@ fn registry_place(authority: String) -> Place {
         tls: None,
         pull: true,
         push: true,
+        stands_for: None,
     }
 }
 
@@ -226,7 +246,37 @@ mod tests {
         );
         assert_eq!(found[0].headers.get_all("x-team").iter().count(), 2);
         assert!(found[0].tls.is_some());
+        let others: Vec<_> = found.iter().map(|place| place.stands_for.as_deref()).collect();
+        assert_eq!(others, [Some("reg.example:5000"), Some("reg.example:5000"), None]);
         fs::write(folder.path().join("reg.example:5000/hosts.toml"), "server = 3").unwrap();
         assert!(places("reg.example:5000", &config).is_err());
+    }
+
+    #[test]
+    fn a_host_has_the_first_folder_that_is_there_and_a_default_one_else() {
+        let certificates = tempfile::tempdir().unwrap();
+        let of = |authority: &str| {
+            let found = folder(authority, certificates.path());
+            found.strip_prefix(certificates.path()).unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(of("reg.example:5000"), "reg.example:5000");
+        for (made, authority) in [
+            ("_default", "reg.example:5000"),
+            ("reg.example:5000", "reg.example:5000"),
+            ("reg.example_5000_", "reg.example:5000"),
+            ("registry-1.docker.io", "registry-1.docker.io"),
+            ("docker.io", "registry-1.docker.io"),
+            ("[::1]_5000_", "[::1]:5000"),
+        ] {
+            fs::create_dir(certificates.path().join(made)).unwrap();
+            assert_eq!(of(authority), made);
+        }
+        assert_eq!((of("[::1]"), of("other.example")), ("_default".into(), "_default".into()));
+        let text = "[host.\"https://mirror.example\"]\ncapabilities = [\"pull\"]\n";
+        fs::write(certificates.path().join("_default/hosts.toml"), text).unwrap();
+        let config = RegistryConfig { certificates: certificates.path().into(), ..RegistryConfig::default() };
+        let found = places("other.example:5000", &config).unwrap();
+        assert_eq!(shown(&found), ["https mirror.example/v2 pull", "any other.example:5000/v2 both"]);
+        assert_eq!(found[0].stands_for.as_deref(), Some("other.example:5000"));
     }
 }

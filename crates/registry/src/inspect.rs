@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::{Registries, repository::Document};
 
 /// A config is small.
-const MAX_CONFIG: usize = 8 << 20;
+const MAX_CONFIG: u64 = 8 << 20;
 
 #[derive(Deserialize)]
 struct Manifest {
@@ -36,14 +36,7 @@ impl Registries {
         let descriptor = Descriptor { media_type, digest, size, urls: None, annotations: None, platform: None };
         let mut platforms: Vec<Platform> = manifest.manifests.into_iter().filter_map(|one| one.platform).collect();
         if let Some(config) = manifest.config {
-            let mut blob = repository.blob(&config.digest, 0).await?;
-            let mut bytes = Vec::new();
-            while let Some(piece) = blob.next().await? {
-                if bytes.len() + piece.len() > MAX_CONFIG {
-                    return Err(Error::invalid(format!("image config is larger than {MAX_CONFIG} bytes")));
-                }
-                bytes.extend_from_slice(&piece);
-            }
+            let bytes = repository.small_blob(&config.digest, MAX_CONFIG).await?;
             // A chart has a config too, and no platform.
             platforms.extend(serde_json::from_slice::<Platform>(&bytes).ok().filter(|one| !one.os.is_empty()));
         }

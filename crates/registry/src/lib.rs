@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod again;
 mod challenge;
 mod client;
 mod config;
@@ -24,6 +25,8 @@ mod search;
 mod tls;
 mod token;
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod stub;
 

@@ -1,6 +1,6 @@
 //! `docker login`: whether a registry takes these credentials.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use crate::{
     challenge::{self, Challenge},
     client::{Answer, Client, Question},
     config::RegistryConfig,
-    tls, token,
+    hosts, tls, token,
 };
 
 /// Registries, as the configuration allows them to be reached.
@@ -81,10 +81,8 @@ async fn sign_in(host: &Host, auth: &RegistryAuth, config: &Arc<RegistryConfig>)
 
 /// Reads the authorities and the registry's folder.
 pub(crate) async fn trust(host: &Host, config: &RegistryConfig) -> Result<Arc<ClientConfig>> {
-    // The authority was parsed: it has no slash, and a folder of that name is below ours.
-    let folder = config.certificates.join(Path::new(&host.authority));
-    let verify = !host.insecure;
-    tokio::task::spawn_blocking(move || tls::client(&folder, verify))
+    let (authority, certificates, verify) = (host.authority.clone(), config.certificates.clone(), !host.insecure);
+    tokio::task::spawn_blocking(move || tls::client(&hosts::folder(&authority, &certificates), verify))
         .await
         .map_err(|error| Error::system(format!("reading certificates: {error}")))?
 }

@@ -6,8 +6,8 @@ mod upload;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gantry_domain::{Digest, Error, Result, reference::Reference, registry::RegistryAuth};
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use gantry_domain::{Digest, Error, ErrorKind, Result, reference::Reference, registry::RegistryAuth};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -15,6 +15,7 @@ pub use self::upload::{Sent, Upload};
 
 use crate::{
     Registries, address,
+    again::{Again, Tries},
     client::AnswerBody,
     config::RegistryConfig,
     endpoint::{self, Ask, Endpoint, Target},
@@ -87,11 +88,15 @@ impl Registries {
         let named = if auth.server_address.is_empty() { &domain } else { &auth.server_address };
         // Credentials for an address that is none are for nobody.
         let owner = address::authority(named).ok().filter(|_| !auth.is_empty());
+        let last = places.iter().rposition(|place| place.pull);
         let endpoints = places
             .into_iter()
-            .map(|place| {
+            .enumerate()
+            .map(|(at, place)| {
                 let known = owner.as_deref() == Some(place.authority.as_str());
-                Endpoint::new(place, known.then(|| auth.clone()), config.clone())
+                let spare = place.pull && Some(at) < last;
+                let endpoint = Endpoint::new(place, known.then(|| auth.clone()), config.clone());
+                if spare { endpoint.spare() } else { endpoint }
             })
             .collect();
         Ok(Repository { domain, path: reference.path.clone(), shown: reference.familiar_name(), endpoints, config })
@@ -112,7 +117,8 @@ impl Repository {
     pub async fn head(&self, tag: &str) -> Option<(String, Digest, u64)> {
         let scope = self.pull_scope();
         for endpoint in self.readable() {
-            let ask = self.manifest_ask(Method::HEAD, tag, &scope).ok()?;
+            // Without an answer the document itself is asked for.
+            let ask = self.manifest_ask(Method::HEAD, tag, &scope).ok()?.again(Again::Never);
             let Ok(answer) = endpoint.send(ask).await else { continue };
             if answer.status != StatusCode::OK {
                 continue;
@@ -147,12 +153,22 @@ impl Repository {
     }
 
     async fn manifest_of(&self, endpoint: &Endpoint, tag: &str, scope: &str) -> Result<Document> {
-        let answer = endpoint.send(self.manifest_ask(Method::GET, tag, scope)?).await?;
-        let answer =
-            endpoint::expect(answer, &[StatusCode::OK]).await.map_err(|refusal| self.no_manifest(&refusal, tag))?;
-        let told = answer.header("docker-content-digest").map(str::to_owned);
-        let content_type = answer.header(header::CONTENT_TYPE).map(media_type);
-        let bytes = endpoint::whole(answer).await?;
+        let again = endpoint.patient(Again::Broken);
+        let mut tries = Tries::new(again, &self.config);
+        let (told, content_type, bytes) = loop {
+            let answer = endpoint.send(self.manifest_ask(Method::GET, tag, scope)?.again(again)).await?;
+            let answer =
+                endpoint::expect(answer, &[StatusCode::OK]).await.map_err(|refusal| self.no_manifest(&refusal, tag))?;
+            let told = answer.header("docker-content-digest").map(str::to_owned);
+            let content_type = answer.header(header::CONTENT_TYPE).map(media_type);
+            match endpoint::whole(answer).await {
+                Ok(bytes) => break (told, content_type, bytes),
+                Err(error) if error.kind() == ErrorKind::System && tries.outlasted_failure().await => {
+                    tracing::info!(tag, %error, "a document was cut");
+                }
+                Err(error) => return Err(error),
+            }
+        };
         let digest = Digest::from_sha256(&Sha256::digest(&bytes));
         let wanted = if tag.contains(':') { Some(tag) } else { told.as_deref() };
         if let Some(wanted) = wanted.filter(|wanted| wanted.starts_with("sha256:") && *wanted != digest.as_str()) {
@@ -189,7 +205,7 @@ impl Repository {
         let mut target = Target::Path(format!("/{}/tags/list", self.path));
         let mut tags = Vec::new();
         for _ in 0..MAX_PAGES {
-            let mut ask = Ask::new(Method::GET, String::new(), &scope);
+            let mut ask = Ask::new(Method::GET, String::new(), &scope).again(endpoint.patient(Again::Broken));
             ask.target = target;
             let (answer, url) = endpoint.send_located(ask).await?;
             let answer =
@@ -221,7 +237,8 @@ impl Repository {
     }
 
     async fn blob_of(&self, endpoint: &Endpoint, digest: &Digest, offset: u64, scope: &str) -> Result<Blob> {
-        let mut ask = Ask::new(Method::GET, format!("/{}/blobs/{digest}", self.path), scope);
+        let ask = Ask::new(Method::GET, format!("/{}/blobs/{digest}", self.path), scope);
+        let mut ask = ask.again(endpoint.patient(Again::Busy));
         if offset > 0 {
             ask = ask.with(header::RANGE, &format!("bytes={offset}-"))?;
         }
@@ -240,8 +257,33 @@ impl Repository {
         }
     }
 
+    /// A blob of so many bytes at most, whole. They are not checked here.
+    pub async fn small_blob(&self, digest: &Digest, most: u64) -> Result<Bytes> {
+        let mut tries = Tries::new(Again::Broken, &self.config);
+        loop {
+            match self.blob_within(digest, most).await {
+                Err(error) if error.kind() == ErrorKind::System && tries.outlasted_failure().await => {
+                    tracing::info!(%digest, %error, "a small blob did not come");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn blob_within(&self, digest: &Digest, most: u64) -> Result<Bytes> {
+        let mut blob = self.blob(digest, 0).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = blob.next().await? {
+            if (bytes.len() + piece.len()) as u64 > most {
+                return Err(Error::invalid(format!("{digest} is larger than {most} bytes")));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
+    }
+
     fn readable(&self) -> impl Iterator<Item = &Endpoint> {
-        self.endpoints.iter().filter(|endpoint| endpoint.place().pull)
+        self.endpoints.iter().filter(|endpoint| endpoint.place().pull && endpoint.is_there())
     }
 
     fn pull_scope(&self) -> String {
@@ -276,14 +318,6 @@ fn next_page(link: &str) -> Option<&str> {
 /// `bytes 5-9/10`
 fn range_begin(header: &str) -> Option<u64> {
     header.trim().strip_prefix("bytes")?.trim().split_once('-')?.0.parse().ok()
-}
-
-/// A value in a query.
-fn query(url: &Uri, fields: &[(&str, &str)]) -> Result<Uri> {
-    let wrong = |error: String| Error::system(format!("URL of the registry: {error}"));
-    let query = serde_html_form::to_string(fields).map_err(|error| wrong(error.to_string()))?;
-    let joint = if url.query().is_some() { '&' } else { '?' };
-    format!("{url}{joint}{query}").parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))
 }
 
 fn octets() -> (header::HeaderName, HeaderValue) {

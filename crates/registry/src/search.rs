@@ -33,6 +33,7 @@ impl Registries {
             tls: None,
             pull: true,
             push: false,
+            stands_for: None,
         };
         let owner = crate::address::authority(&auth.server_address).ok().filter(|_| !auth.is_empty());
         let known = owner.is_some_and(|owner| owner == crate::address::authority(&index).unwrap_or_default());

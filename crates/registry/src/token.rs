@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     address::Host,
+    again::{Again, Tries},
     client::{Answer, Client, MAX_BODY, Payload, Question, status_text},
     config::RegistryConfig,
     login,
@@ -54,19 +55,24 @@ impl Wanted<'_> {
             false => return Err(Error::system(format!("the registry's token realm {} is not https", self.realm))),
         };
         let client = Client::new(host, tls, self.config.proxies.clone());
-        let answer = match auth.identity_token.is_empty() {
-            true => {
-                let question = Question::new(Method::GET, self.with_query(&realm, auth)?);
-                client.ask(question.with(header::AUTHORIZATION, login::basic(auth)?)).await?
+        let mut tries = Tries::new(Again::Broken, self.config);
+        loop {
+            let answer = client.ask(self.question(&realm, auth)?).await?;
+            if let Some(answer) = tries.outlasted(answer).await {
+                return granted(answer, auth).await;
             }
-            false => {
-                let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
-                let mut question = Question::new(Method::POST, realm).with(header::CONTENT_TYPE, Some(kind));
-                question.payload = Payload::Bytes(Bytes::from(self.form(auth)?));
-                client.ask(question).await?
-            }
-        };
-        granted(answer, auth).await
+        }
+    }
+
+    fn question(&self, realm: &Uri, auth: &RegistryAuth) -> Result<Question> {
+        if auth.identity_token.is_empty() {
+            let question = Question::new(Method::GET, self.with_query(realm, auth)?);
+            return Ok(question.with(header::AUTHORIZATION, login::basic(auth)?));
+        }
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let mut question = Question::new(Method::POST, realm.clone()).with(header::CONTENT_TYPE, Some(kind));
+        question.payload = Payload::Bytes(Bytes::from(self.form(auth)?));
+        Ok(question)
     }
 
     /// The realm comes from outside: an absolute URL of a host, without credentials of its own.

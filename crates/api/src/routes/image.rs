@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use gantry_domain::{Error, container::validate::ApiVersion};
-use gantry_engine::image::{ImageInspect, ImageList, ImageRemoval};
+use gantry_engine::image::{ImageAttestations, ImageInspect, ImageList, ImageRemoval};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -40,6 +40,11 @@ pub fn routes() -> Vec<Route> {
             .summary("The steps that made an image")
             .query::<PlatformQuery>()
             .json::<Vec<HistoryItem>>(200)
+            .errors(&[400, 404, 500]),
+        Route::get("/images/{name}/attestations", "ImageAttestations", image_attestations)
+            .summary("Statements about an image's origin and content")
+            .query::<AttestationsQuery>()
+            .json::<Vec<view::AttestationStatement>>(200)
             .errors(&[400, 404, 500]),
         Route::post("/images/{name}/tag", "ImageTag", image_tag)
             .summary("Give an image a name")
@@ -135,6 +140,34 @@ async fn image_history(
     let platform = query.platform.filter(|_| version >= ApiVersion(1, 48));
     let lines = app.engine.image_history(&name, query::json_platform(platform.as_deref())?).await?;
     Ok(reply::ok(&lines.into_iter().map(HistoryItem::from).collect::<Vec<_>>()))
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct AttestationsQuery {
+    /// `{"os":"linux","architecture":"arm64"}`, one at most; without, the host's.
+    platform: Vec<String>,
+    /// Types of predicates, repeated; without, all.
+    #[serde(rename = "type")]
+    types: Vec<String>,
+    /// With the statements themselves.
+    statement: bool,
+}
+
+/// Of 1.55, and served to every version: there was nothing in its place before.
+async fn image_attestations(
+    State(app): State<App>,
+    Name(name): Name,
+    Query(query): Query<AttestationsQuery>,
+) -> Result<Response> {
+    let AttestationsQuery { platform, types, statement } = query;
+    if platform.len() > 1 {
+        return Err(Error::invalid("only one platform value is currently supported").into());
+    }
+    let platform = query::json_platform(platform.first().map(String::as_str))?;
+    let types = types.into_iter().filter(|one| !one.is_empty()).collect();
+    let found = app.engine.image_attestations(&name, ImageAttestations { platform, types, statement }).await?;
+    Ok(reply::ok(&found.into_iter().map(view::AttestationStatement::from).collect::<Vec<_>>()))
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

@@ -15,7 +15,6 @@ pub fn routes() -> Vec<Route> {
     vec![
         not_built(Route::post, "/build", "ImageBuild"),
         not_built(Route::post, "/build/cancel", "BuildCancel"),
-        not_built(Route::get, "/images/{name}/attestations", "ImageAttestations"),
         not_built(Route::post, "/session", "Session"),
         not_built(Route::post, "/grpc", "Grpc"),
         Route::get("/containers/{id}/checkpoints", "CheckpointList", checkpoint).undescribed(),

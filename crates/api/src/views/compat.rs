@@ -32,10 +32,9 @@ pub const IMAGE_SUMMARY: &[Gate] = &[
     gate(47, |item| remove(item, "Manifests")),
     gate(44, virtual_size),
     gate(43, |item| {
-        for (field, dangling) in [("RepoTags", "<none>:<none>"), ("RepoDigests", "<none>@<none>")] {
-            if item[field].as_array().is_some_and(Vec::is_empty) {
-                item[field] = json!([dangling]);
-            }
+        if ["RepoTags", "RepoDigests"].iter().all(|field| item[field].as_array().is_none_or(Vec::is_empty)) {
+            item["RepoTags"] = json!(["<none>:<none>"]);
+            item["RepoDigests"] = json!(["<none>@<none>"]);
         }
     }),
 ];
@@ -68,6 +67,11 @@ pub const IMAGE_INSPECT: &[Gate] = &[
         image["ContainerConfig"] = image["Config"].clone();
     }),
     gate(44, virtual_size),
+    gate(44, |image| {
+        if image.get("Created").is_none() {
+            image["Created"] = "0001-01-01T00:00:00Z".into();
+        }
+    }),
 ];
 
 /// `GET /info`.
@@ -199,10 +203,15 @@ mod tests {
 
     #[test]
     fn old_image_lists_have_a_virtual_size_and_name_what_is_nameless() {
-        let image = json!({"RepoTags": [], "RepoDigests": ["a@b"], "Size": 5, "Descriptor": {}});
+        let image = json!({"RepoTags": [], "RepoDigests": [], "Size": 5, "Descriptor": {}});
         let old = shaped_as(42, image.clone(), IMAGE_SUMMARY);
-        assert_eq!(old, json!({"RepoTags": ["<none>:<none>"], "RepoDigests": ["a@b"], "Size": 5, "VirtualSize": 5}));
+        let none = json!({
+            "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"], "Size": 5, "VirtualSize": 5,
+        });
+        assert_eq!(old, none);
         assert_eq!(shaped_as(51, image.clone(), IMAGE_SUMMARY), image);
+        let half = json!({"RepoTags": [], "RepoDigests": ["a@b"], "Size": 5});
+        assert_eq!(shaped_as(42, half, IMAGE_SUMMARY)["RepoTags"], json!([]), "it has a name");
     }
 
     #[test]
@@ -213,7 +222,11 @@ mod tests {
         assert_eq!(newest["Config"]["Env"], Value::Null);
         assert!(newest["Config"].get("Tty").is_none());
         assert!(shaped_as(49, image.clone(), IMAGE_INSPECT)["Config"].get("Tty").is_some());
-        assert!(shaped_as(44, image, IMAGE_INSPECT).get("ContainerConfig").is_some());
+        let undated = shaped_as(44, image.clone(), IMAGE_INSPECT);
+        assert!(undated.get("ContainerConfig").is_some() && undated.get("Created").is_none());
+        assert_eq!(shaped_as(43, image, IMAGE_INSPECT)["Created"], "0001-01-01T00:00:00Z");
+        let dated = json!({"Config": {}, "Size": 1, "Created": "2026-01-01T00:00:00Z"});
+        assert_eq!(shaped_as(43, dated, IMAGE_INSPECT)["Created"], "2026-01-01T00:00:00Z");
     }
 
     #[tokio::test]

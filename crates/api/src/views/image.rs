@@ -10,6 +10,7 @@ use gantry_domain::{
 use gantry_engine::image::{ImageDeleted, ImageDetails, ImageHistory, ImagesPruned, ManifestDetails};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::DriverData;
 
@@ -326,6 +327,24 @@ impl From<ImagesPruned> for ImagePruneResponse {
     fn from(pruned: ImagesPruned) -> Self {
         let deleted: Vec<_> = pruned.deleted.into_iter().map(DeleteItem::from).collect();
         Self { images_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: pruned.reclaimed }
+    }
+}
+
+/// One of `GET /images/{name}/attestations`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct AttestationStatement {
+    descriptor: Descriptor,
+    predicate_type: String,
+    /// The statement as it is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    statement: Option<Box<RawValue>>,
+}
+
+impl From<gantry_engine::image::AttestationStatement> for AttestationStatement {
+    fn from(found: gantry_engine::image::AttestationStatement) -> Self {
+        Self { descriptor: found.descriptor, predicate_type: found.predicate_type, statement: found.statement }
     }
 }
 

@@ -43,6 +43,9 @@ pub struct ProgressDetail {
     current: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<u64>,
+    /// What is counted, where it is not bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -67,7 +70,11 @@ pub enum Aux {
 
 impl ProgressDetail {
     pub fn of(current: u64, total: u64) -> Self {
-        Self { current: Some(current), total: (total > 0).then_some(total) }
+        Self { current: Some(current), total: (total > 0).then_some(total), units: None }
+    }
+    /// What has no end that is known.
+    fn seconds(passed: u64) -> Self {
+        Self { current: Some(passed), total: None, units: Some("s") }
     }
 }
 
@@ -124,7 +131,12 @@ fn pull_message(message: PullMessage) -> ProgressMessage {
             PullStep::Downloading { current, total } => ProgressMessage::counted(id, "Downloading", current, total),
             PullStep::Retrying { seconds } => ProgressMessage::layer(id, retrying(seconds)),
             PullStep::Downloaded => ProgressMessage::layer(id, "Download complete"),
-            PullStep::Extracting { current, total } => ProgressMessage::counted(id, "Extracting", current, total),
+            PullStep::Extracting { seconds } => ProgressMessage {
+                id: Some(id),
+                progress_detail: Some(ProgressDetail::seconds(seconds)),
+                progress: Some(format!("{seconds} s")),
+                ..ProgressMessage::status("Extracting")
+            },
             PullStep::Complete => ProgressMessage::layer(id, "Pull complete"),
             PullStep::Exists => ProgressMessage::layer(id, "Already exists"),
         },
@@ -248,6 +260,11 @@ mod tests {
                 "{{\"status\":\"Downloading\",\"progressDetail\":{{\"current\":1234567,\"total\":2469134}},\
                  \"progress\":\"{bar}\",\"id\":\"abc\"}}\r\n"
             )
+        );
+        assert_eq!(
+            layer(PullStep::Extracting { seconds: 2 }),
+            "{\"status\":\"Extracting\",\"progressDetail\":{\"current\":2,\"units\":\"s\"},\"progress\":\"2 s\",\
+             \"id\":\"abc\"}\r\n"
         );
         assert!(layer(PullStep::Retrying { seconds: 1 }).contains("Retrying in 1 second\""));
         let done = |newer| text(PullMessage::Done { shown: "a:1".into(), newer });

@@ -158,6 +158,9 @@ pub fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -191,7 +191,9 @@ fn check_platforms(here: &Arc<Vec<PlatformImage>>, wanted: &[Platform]) -> Resul
     }
     for wanted in wanted {
         if !here.iter().any(|image| image.complete && platforms::matches(&image.platform, wanted)) {
-            return Err(Error::not_found(format!("requested platform ({wanted}) not found in the archive")));
+            return Err(Error::not_found(format!(
+                "requested platform ({wanted}) not found: image might be filtered out"
+            )));
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use gantry_domain::{
     Digest, Error, Result,
     image::{Descriptor, PlatformImage},
     platform::Platform,
-    ports::{BoxStream, PullProgress, PullRequest, PullStep},
+    ports::{BoxStream, PullProgress, PullRequest},
     reference::Reference,
 };
 use gantry_registry::Repository;
@@ -106,16 +106,19 @@ impl ContainerdImages {
             let teller = Teller::new(progress);
             let pulling = async {
                 for reference in references {
-                    let found = match found.take() {
-                        Some(found) => found,
-                        None => job.find(&reference).await?,
-                    };
-                    images.pull_found(&job, found, &teller).await?;
+                    match found.take() {
+                        Some(found) => images.pull_found(&job, found, &teller).await?,
+                        None => images
+                            .pull_tag(&job, &reference, &teller)
+                            .await
+                            .map_err(|error| error.context(format!("error pulling {}", reference.canonical())))?,
+                    }
                 }
                 Ok(())
             };
             let pulled = tokio::select! {
                 pulled = pulling => pulled,
+                never = teller.count_seconds() => match never {},
                 () = stop.cancelled() => Err(Error::cancelled("the client went away")),
             };
             images.end_pull(job, pulled.is_ok()).await;
@@ -156,6 +159,11 @@ impl ContainerdImages {
         }
     }
 
+    async fn pull_tag(&self, job: &Job, reference: &Reference, teller: &Teller) -> Result<()> {
+        let found = job.find(reference).await?;
+        self.pull_found(job, found, teller).await
+    }
+
     async fn pull_found(&self, job: &Job, found: Found, teller: &Teller) -> Result<()> {
         let Found { reference, target, chosen } = found;
         let tag = reference.digest.as_ref().map(ToString::to_string).or_else(|| reference.tag.clone());
@@ -192,15 +200,9 @@ impl ContainerdImages {
             .iter()
             .find(|image| image.manifest.digest == chosen.descriptor.digest)
             .ok_or_else(|| Error::system("the manifest came and went"))?;
-        let done = |step: Step, layer: &Descriptor| {
-            let total = layer.size.max(0) as u64;
-            teller.layer(
-                layer,
-                match step {
-                    Step::Begun => PullStep::Extracting { current: total, total },
-                    Step::Done => PullStep::Complete,
-                },
-            );
+        let done = |step: Step, layer: &Descriptor| match step {
+            Step::Begun => teller.extracting(layer),
+            Step::Done => teller.complete(layer),
         };
         job.unpacker.unpack_with(image, &mut staged, &done).await?;
         self.note_source(job, image).await?;
@@ -237,8 +239,17 @@ async fn references(repository: &Repository, reference: &Reference) -> Result<Ve
     if tags.is_empty() {
         return Err(Error::not_found(format!("No tags found for {}", reference.familiar_name())));
     }
-    // A registry's tags are text like any other.
-    tags.into_iter().map(|tag| Reference::parse(&format!("{}:{tag}", reference.canonical()))).collect()
+    Ok(tags.iter().filter_map(|tag| tagged(reference, tag)).collect())
+}
+
+/// A registry's tags are text like any other.
+fn tagged(reference: &Reference, tag: &str) -> Option<Reference> {
+    let parsed = Reference::parse(&format!("{}:{tag}", reference.canonical()));
+    let tagged = parsed.ok().filter(|parsed| parsed.tag.as_deref() == Some(tag) && parsed.digest.is_none());
+    if tagged.is_none() {
+        tracing::warn!(repository = reference.canonical(), tag, "invalid tag, won't pull");
+    }
+    tagged
 }
 
 impl Job {
@@ -293,12 +304,7 @@ impl Job {
             if descriptor.size as u64 > super::limits::MAX_DOCUMENT {
                 return Err(Error::invalid("image config is too large"));
             }
-            let mut blob = self.repository.blob(&descriptor.digest, 0).await?;
-            let mut bytes = Vec::new();
-            while let Some(piece) = blob.next().await? {
-                bytes.extend_from_slice(&piece);
-                check_most(descriptor, bytes.len() as u64)?;
-            }
+            let bytes = self.repository.small_blob(&descriptor.digest, descriptor.size as u64).await?;
             check_size(descriptor, bytes.len() as u64)?;
             let found = Digest::from_sha256(&<sha2::Sha256 as sha2::Digest>::digest(&bytes));
             if found != descriptor.digest {
@@ -307,7 +313,7 @@ impl Job {
                     descriptor.digest
                 )));
             }
-            content.write(bytes.into()).await?;
+            content.write(bytes).await?;
         }
         content.read(&descriptor.digest).await
     }
@@ -318,8 +324,4 @@ fn check_size(descriptor: &Descriptor, length: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("{} has not the {} bytes that its descriptor says", descriptor.digest, descriptor.size)))
-}
-
-fn check_most(descriptor: &Descriptor, length: u64) -> Result<()> {
-    if length <= descriptor.size as u64 { Ok(()) } else { check_size(descriptor, length) }
 }

@@ -141,10 +141,18 @@ pub enum PullProgress {
 pub enum PullStep {
     Queued,
     Waiting,
-    Downloading { current: u64, total: u64 },
-    Retrying { seconds: u64 },
+    Downloading {
+        current: u64,
+        total: u64,
+    },
+    Retrying {
+        seconds: u64,
+    },
     Downloaded,
-    Extracting { current: u64, total: u64 },
+    /// Since so many seconds, the first of which counts.
+    Extracting {
+        seconds: u64,
+    },
     Complete,
     Exists,
 }

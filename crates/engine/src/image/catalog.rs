@@ -181,11 +181,6 @@ pub(crate) fn chain<'a>(layers: &'a HashMap<String, LayerUsage>, top: &str) -> V
 
 /// The manifest for a platform: the one asked for, or the host's, or the only one there is.
 pub(crate) fn choose<'a>(platforms: &'a [PlatformImage], wanted: Option<&Platform>) -> Option<&'a PlatformImage> {
-    let fits = |have: &Platform, wanted: &Platform| {
-        have.os == wanted.os
-            && have.architecture == wanted.architecture
-            && (wanted.variant.is_empty() || have.variant.is_empty() || have.variant == wanted.variant)
-    };
     match wanted {
         Some(wanted) => platforms.iter().find(|image| fits(&image.platform, wanted)),
         None => {
@@ -193,6 +188,12 @@ pub(crate) fn choose<'a>(platforms: &'a [PlatformImage], wanted: Option<&Platfor
             platforms.iter().find(|image| fits(&image.platform, &host)).or_else(|| platforms.first())
         }
     }
+}
+
+pub(crate) fn fits(have: &Platform, wanted: &Platform) -> bool {
+    have.os == wanted.os
+        && have.architecture == wanted.architecture
+        && (wanted.variant.is_empty() || have.variant.is_empty() || have.variant == wanted.variant)
 }
 
 fn absent_platform(typed: &str, platform: Option<&Platform>) -> Error {

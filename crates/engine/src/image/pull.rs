@@ -20,39 +20,33 @@ impl Engine {
         let reference = wanted(&request.image, &request.tag)?;
         let shown = reference.familiar();
         let repository = reference.path.clone();
+        let all_tags = reference.tag.is_none() && reference.digest.is_none();
         let pull = PullRequest { reference, platform: request.platform, auth: request.auth };
         let progress = self.parts.ports.images.pull(pull).await.map_err(as_unclassed)?;
         let parts = self.parts.clone();
-        let mut any_newer = false;
-        // The last line is for the whole, so the end of the port's stream is looked for too.
-        let items = progress.map(Some).chain(stream::iter([None]));
-        let messages = items.scan(false, move |failed, item| {
+        let messages = progress.then(move |item| {
             let mut pulled = None;
             let messages = match item {
-                Some(Ok(PullProgress::Begun { tag })) => {
+                Ok(PullProgress::Begun { tag }) => {
                     vec![Ok(PullMessage::Begun { repository: repository.clone(), tag })]
                 }
-                Some(Ok(PullProgress::Layer { id, step })) => vec![Ok(PullMessage::Layer { id, step })],
-                Some(Ok(PullProgress::Pulled { reference, target, newer })) => {
-                    any_newer |= newer;
+                Ok(PullProgress::Layer { id, step }) => vec![Ok(PullMessage::Layer { id, step })],
+                Ok(PullProgress::Pulled { reference, target, newer }) => {
                     parts.catalog.forget();
                     let digest = target.digest.clone();
+                    // Each of all tags has a line of its own.
+                    let shown = if all_tags { reference.familiar() } else { shown.clone() };
                     pulled = Some((parts.clone(), reference, target));
-                    vec![Ok(PullMessage::Digest(digest))]
+                    vec![Ok(PullMessage::Digest(digest)), Ok(PullMessage::Done { shown, newer })]
                 }
-                Some(Err(error)) => {
-                    *failed = true;
-                    vec![Err(error)]
-                }
-                None if *failed => Vec::new(),
-                None => vec![Ok(PullMessage::Done { shown: shown.clone(), newer: any_newer })],
+                Err(error) => vec![Err(error)],
             };
             async move {
                 if let Some((parts, reference, target)) = pulled {
                     let (name, repository) = (reference.familiar(), reference.familiar_name());
                     publish_labelled(&parts, "pull", &name, &repository, &target).await;
                 }
-                Some(stream::iter(messages))
+                stream::iter(messages)
             }
         });
         Ok(Box::pin(messages.flatten()))

@@ -1,8 +1,9 @@
 //! What registries tell without giving anything: `GET /images/search`, `GET /distribution/{name}/json`.
 
 use gantry_domain::{
-    Error, Result,
+    Digest, Error, Result,
     filter::Filters,
+    id::is_full_id,
     reference::Reference,
     registry::{Distribution, RegistryAuth, SearchResult},
 };
@@ -43,6 +44,9 @@ impl Engine {
     }
 
     pub async fn distribution_inspect(&self, name: &str, auth: &RegistryAuth) -> Result<Distribution> {
+        if is_full_id(name) || Digest::parse(name).is_ok() {
+            return Err(Error::system("no manifest found for full image ID"));
+        }
         let reference = Reference::parse(name)?;
         self.parts.ports.registry.distribution(&reference, auth).await
     }

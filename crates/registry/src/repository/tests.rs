@@ -1,6 +1,11 @@
 //! Repositories on a registry that answers from a function.
 #![allow(clippy::unwrap_used)]
 
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
 use super::*;
 use crate::stub::{Stub, reply, serve};
 
@@ -9,7 +14,8 @@ fn reference(stub: &Stub, tag: &str) -> Reference {
 }
 
 async fn repository(stub: &Stub, auth: &RegistryAuth) -> Repository {
-    Registries::default().repository(&reference(stub, "t"), auth).await.unwrap()
+    let config = RegistryConfig { pause: Duration::from_millis(1), ..RegistryConfig::default() };
+    Registries::new(config).repository(&reference(stub, "t"), auth).await.unwrap()
 }
 
 fn ann(server_address: &str) -> RegistryAuth {
@@ -133,7 +139,6 @@ async fn a_blob_goes_on_from_its_offset_whether_the_registry_knows_ranges_or_not
 
 #[tokio::test]
 async fn a_token_is_got_once_and_again_when_it_has_run_out() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     static GIVEN: AtomicUsize = AtomicUsize::new(0);
     let stub = serve(None, |address, seen| {
         if seen.line.contains("/token") {
@@ -169,4 +174,89 @@ async fn tags_come_page_by_page() {
     })
     .await;
     assert_eq!(repository(&stub, &RegistryAuth::default()).await.tags().await.unwrap(), ["a", "b", "c"]);
+}
+
+/// Answers `refusals` first, whatever is asked, and then properly.
+async fn reluctant(refusals: &'static [(u16, &'static str)]) -> Stub {
+    let asked = AtomicUsize::new(0);
+    serve(None, move |_, seen| match refusals.get(asked.fetch_add(1, Ordering::SeqCst)) {
+        Some((status, "")) => reply(*status, &[], "{}"),
+        Some((status, after)) => reply(*status, &[("retry-after", after)], "{}"),
+        None if seen.line.contains("/blobs/") => reply(200, &[], "blob"),
+        None => reply(200, &[], MANIFEST),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_registry_that_is_busy_or_broken_for_a_while_is_asked_again() {
+    // The registry's place, the document, a small blob.
+    let stub = reluctant(&[(503, ""), (502, ""), (200, ""), (500, ""), (429, ""), (408, "")]).await;
+    let repository = repository(&stub, &RegistryAuth::default()).await;
+    assert_eq!(repository.manifest("t").await.unwrap().bytes, MANIFEST);
+    assert_eq!(stub.seen.lock().await.len(), 7);
+    let stub = reluctant(&[(200, ""), (500, ""), (504, "")]).await;
+    let digest = Digest::from_sha256(&[1; 32]);
+    let repository = self::repository(&stub, &RegistryAuth::default()).await;
+    assert_eq!(repository.small_blob(&digest, 4).await.unwrap(), "blob");
+    assert!(repository.small_blob(&digest, 3).await.is_err_and(|error| error.message().contains("larger than 3")));
+}
+
+#[tokio::test]
+async fn retry_after_is_waited_for_and_not_for_ever() {
+    let stub = reluctant(&[(200, ""), (429, "1")]).await;
+    let (began, nobody) = (Instant::now(), RegistryAuth::default());
+    repository(&stub, &nobody).await.manifest("t").await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let stub = reluctant(&[(200, ""), (429, "3600")]).await;
+    let began = Instant::now();
+    let error = repository(&stub, &nobody).await.manifest("t").await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "toomanyrequests: too many requests"));
+    assert!(began.elapsed() < Duration::from_secs(30));
+    let stub = reluctant(&[(200, ""), (500, ""), (500, ""), (500, ""), (500, ""), (500, "")]).await;
+    assert!(repository(&stub, &nobody).await.manifest("t").await.is_err());
+    assert_eq!(stub.seen.lock().await.len(), 5, "four tries of the document");
+}
+
+#[tokio::test]
+async fn a_token_server_that_is_busy_is_asked_again() {
+    let asked = AtomicUsize::new(0);
+    let stub = serve(None, move |address, seen| {
+        if seen.line.contains("/token") {
+            return match asked.fetch_add(1, Ordering::SeqCst) {
+                0 => reply(503, &[], ""),
+                1 => reply(429, &[("retry-after", "0")], ""),
+                _ => reply(200, &[], r#"{"token":"t"}"#),
+            };
+        }
+        let challenge = format!("Bearer realm=\"http://{address}/token\",service=\"s\"");
+        match seen.authorization.as_deref() {
+            Some("Bearer t") => reply(200, &[], MANIFEST),
+            _ => reply(401, &[("www-authenticate", &challenge)], "{}"),
+        }
+    })
+    .await;
+    repository(&stub, &ann(&stub.address.to_string())).await.manifest("t").await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_mirror_and_a_dead_one_is_dialled_once() {
+    let (folder, mirror) =
+        (tempfile::tempdir().unwrap(), serve(None, |_, _| reply(503, &[("retry-after", "20")], "")).await);
+    let stub =
+        serve(None, |_, seen| reply(200, &[], if seen.line.contains("/blobs/") { "blob" } else { MANIFEST })).await;
+    let own = folder.path().join(stub.address.to_string());
+    std::fs::create_dir(&own).unwrap();
+    let text = format!("[host.\"http://127.0.0.1:1\"]\n[host.\"http://{}\"]\n", mirror.address);
+    std::fs::write(own.join("hosts.toml"), text).unwrap();
+    let config = RegistryConfig { certificates: folder.path().into(), ..RegistryConfig::default() };
+    let registries = Registries::new(config);
+    let began = Instant::now();
+    let repository = registries.repository(&reference(&stub, "t"), &RegistryAuth::default()).await.unwrap();
+    repository.manifest("t").await.unwrap();
+    repository.small_blob(&Digest::from_sha256(&[1; 32]), 9).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(mirror.seen.lock().await.len(), 1, "its first answer was enough");
+    let asked = stub.seen.lock().await;
+    assert!(asked.iter().all(|seen| !seen.line.contains("ns=")), "{asked:?}");
 }

@@ -5,8 +5,9 @@ use gantry_domain::{Digest, Error, ErrorKind, Result, ports::ByteStream};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use parking_lot::Mutex;
 
-use super::{Repository, octets, query};
+use super::{Repository, octets};
 use crate::{
+    again::Again,
     client::{Answer, LONG, Payload},
     endpoint::{self, Ask, Endpoint, Target},
     refusal::Refusal,
@@ -54,7 +55,7 @@ impl Repository {
     /// Whether the registry has a blob in this repository.
     pub async fn has_blob(&self, digest: &Digest) -> Result<bool> {
         let scope = self.push_scope();
-        let ask = Ask::new(Method::HEAD, format!("/{}/blobs/{digest}", self.path), &scope);
+        let ask = Ask::new(Method::HEAD, format!("/{}/blobs/{digest}", self.path), &scope).again(Again::Busy);
         Ok(self.sent(ask, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?.0.status == StatusCode::OK)
     }
 
@@ -87,8 +88,9 @@ impl Repository {
             scope = format!("{scope} repository:{from}:pull");
             path = format!("{path}?mount={digest}&from={from}");
         }
-        let (answer, url) =
-            self.sent(Ask::new(Method::POST, path, &scope), &[StatusCode::CREATED, StatusCode::ACCEPTED]).await?;
+        let (answer, url) = self
+            .sent(Ask::new(Method::POST, path, &scope).again(Again::Busy), &[StatusCode::CREATED, StatusCode::ACCEPTED])
+            .await?;
         match (answer.status, mount) {
             (StatusCode::CREATED, Some((_, from))) => Ok(Sent::Mounted { from: from.to_owned() }),
             _ => Ok(Sent::Begun(located(answer, &url).await?)),
@@ -110,10 +112,14 @@ impl Repository {
             headers,
             payload: Payload::Stream(Mutex::new(body), length),
             patience: LONG,
+            again: Again::Busy,
         };
         let (answer, url) = self.sent(ask, &[StatusCode::ACCEPTED, StatusCode::CREATED]).await.map_err(|error| {
-            // Its token may have run out on the way; the next try gets a new one.
-            if error.kind() == ErrorKind::Forbidden { error.with_kind(ErrorKind::System) } else { error }
+            // Its token may have run out on the way, or the registry is busy; the next try comes later with a new one.
+            match error.kind() {
+                ErrorKind::Forbidden | ErrorKind::Unavailable => error.with_kind(ErrorKind::System),
+                _ => error,
+            }
         })?;
         *upload = located(answer, &url).await?;
         Ok(())
@@ -122,7 +128,7 @@ impl Repository {
     /// Bytes that the registry has of an upload; it may be gone on with from there.
     pub async fn received(&self, upload: &mut Upload) -> Result<u64> {
         let scope = self.push_scope();
-        let mut ask = Ask::new(Method::GET, String::new(), &scope);
+        let mut ask = Ask::new(Method::GET, String::new(), &scope).again(Again::Busy);
         ask.target = Target::Url(upload.url.clone());
         let (answer, url) = self.sent(ask, &[StatusCode::NO_CONTENT]).await?;
         let range = answer.header(header::RANGE).unwrap_or_default();
@@ -136,7 +142,7 @@ impl Repository {
     /// The registry checks the digest and keeps the blob.
     pub async fn finish(&self, upload: Upload, digest: &Digest) -> Result<()> {
         let scope = self.push_scope();
-        let url = query(&upload.url, &[("digest", digest.as_str())])?;
+        let url = endpoint::with_query(&upload.url, &[("digest", digest.as_str())])?;
         let ask = Ask {
             method: Method::PUT,
             target: Target::Url(url),
@@ -144,6 +150,7 @@ impl Repository {
             headers: HeaderMap::from_iter([octets()]),
             payload: Payload::None,
             patience: LONG,
+            again: Again::Busy,
         };
         let (answer, _) = self.sent(ask, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await?;
         answer.body.whole(1 << 16).await.map(drop)

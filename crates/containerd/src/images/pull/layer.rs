@@ -79,10 +79,8 @@ impl ContainerdImages {
                 break;
             }
             match self.transfer(job, layer, teller).await {
-                Ok(staged) => {
-                    teller.layer(layer, PullStep::Downloaded);
-                    return Ok(staged.map(|staged| (layer.digest.clone(), staged)));
-                }
+                Ok(Some(staged)) => return Ok(Some((layer.digest.clone(), staged))),
+                Ok(None) => break,
                 // Wrong bytes are thrown away, and asked for again.
                 Err(error) if error.kind() == ErrorKind::DataLoss && attempt < attempts => {
                     wait(attempt, layer, teller).await;
@@ -96,6 +94,8 @@ impl ContainerdImages {
 
     async fn transfer(&self, job: &Job, layer: &Descriptor, teller: &Teller) -> Result<Option<Staged>> {
         let size = layer.size as u64;
+        // Held by this pull from the moment it is there, whoever commits it.
+        job.unpacker.content.reserve(&layer.digest).await?;
         // Without a lease: what has come is kept by its age, not by this pull.
         let Some(mut writer) = Writer::open(&self.content, &layer.digest, size).await? else { return Ok(None) };
         if writer.offset() > size {
@@ -118,10 +118,10 @@ impl ContainerdImages {
                 }
             };
         }
-        // From here on it is held by this pull, as soon as it is there.
-        job.unpacker.content.reserve(&layer.digest).await?;
         writer.commit(sources::label(job.repository.place())).await?;
         let Some(Extraction { sender, done }) = extraction else { return Ok(None) };
+        teller.layer(layer, PullStep::Downloaded);
+        teller.extracting(layer);
         sender.finish().await;
         done.await.map_err(|_| Error::system("extraction stopped"))?.map(Some)
     }
