@@ -34,8 +34,11 @@ impl Templates {
         let cleaned = clean(path);
         let segments: Vec<_> = cleaned.split('/').skip(1).collect();
         let candidates = || self.0.iter().filter(|template| template.method == *method);
-        if candidates().any(|template| template.matches_exactly(&segments)) {
-            return cleaned;
+        if let Some(template) = candidates().find(|template| template.matches_exactly(&segments)) {
+            return match template.name.filter(|at| self.is_word(*at, &segments)) {
+                Some(at) => hide(&segments, at),
+                None => cleaned,
+            };
         }
         match candidates().find_map(|template| template.span(&segments)) {
             Some((start, end)) => {
@@ -47,6 +50,27 @@ impl Templates {
             None => cleaned,
         }
     }
+
+    /// Whether what stands for a name here is a word of a longer or other route: `DELETE /containers/json`.
+    fn is_word(&self, at: usize, segments: &[&str]) -> bool {
+        let word =
+            |template: &Template| template.segments.get(at) == segments.get(at) && template.matches_exactly(segments);
+        self.0.iter().any(word)
+    }
+}
+
+/// The router takes a word before a name, and does not turn back where the word has no such method: a name is written
+/// so that it is no word.
+fn hide(segments: &[&str], name: usize) -> String {
+    let mut path = String::new();
+    for (at, segment) in segments.iter().enumerate() {
+        path.push('/');
+        match segment.as_bytes().first() {
+            Some(first) if at == name => path.extend([format!("%{first:02X}").as_str(), &segment[1..]]),
+            _ => path.push_str(segment),
+        }
+    }
+    path
 }
 
 impl Template {
@@ -105,6 +129,8 @@ mod tests {
             (Method::DELETE, "/images/{name}"),
             (Method::POST, "/images/{name}/push"),
             (Method::GET, "/containers/{id}/json"),
+            (Method::GET, "/containers/json"),
+            (Method::DELETE, "/containers/{id}"),
             (Method::DELETE, "/containers/{id}/checkpoints/{checkpoint}"),
             (Method::GET, "/networks/"),
         ];
@@ -125,6 +151,15 @@ mod tests {
         assert_eq!(fit(Method::GET, "/networks/"), "/networks/");
         assert_eq!(fit(Method::GET, "/nosuch/path"), "/nosuch/path");
         assert_eq!(fit(Method::DELETE, "/containers/a/checkpoints/b"), "/containers/a/checkpoints/b");
+    }
+
+    #[test]
+    fn a_name_that_is_a_word_of_another_route_is_a_name() {
+        assert_eq!(fit(Method::DELETE, "/containers/json"), "/containers/%6Ason");
+        assert_eq!(fit(Method::DELETE, "/images/json"), "/images/%6Ason");
+        assert_eq!(fit(Method::GET, "/containers/json"), "/containers/json");
+        assert_eq!(fit(Method::GET, "/containers/json/json"), "/containers/json/json");
+        assert_eq!(fit(Method::DELETE, "/containers/web"), "/containers/web");
     }
 
     #[test]

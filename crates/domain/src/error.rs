@@ -32,7 +32,7 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: go_words(message.into()), source: None }
     }
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
@@ -98,6 +98,22 @@ impl Error {
     }
 }
 
+/// The kernel's reasons as Go prints them, and as the docker CLI looks for them to choose its exit code:
+/// `open x: No such file or directory (os error 2)` becomes `open x: no such file or directory`.
+pub fn go_words(mut message: String) -> String {
+    const MARK: &str = " (os error ";
+    while let Some(at) = message.find(MARK) {
+        let Some(end) = message[at..].find(')') else { break };
+        message.replace_range(at..=at + end, "");
+        let start = message[..at].rfind([':', '"', '(']).map_or(0, |before| before + 1);
+        let start = start + message[start..at].len() - message[start..at].trim_start().len();
+        if let Some(first) = message.get_mut(start..start + 1) {
+            first.make_ascii_lowercase();
+        }
+    }
+    message
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -123,5 +139,21 @@ impl StdError for Error {
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::system(error.to_string()).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_reasons_are_in_gos_words() {
+        let io = std::io::Error::from_raw_os_error(2);
+        assert_eq!(Error::from(io).message(), "no such file or directory");
+        let told = Error::system("open /x/Y: Permission denied (os error 13)").context("mount");
+        assert_eq!(told.message(), "mount: open /x/Y: permission denied");
+        let two = Error::system("A: Is a directory (os error 21); B: File exists (os error 17)");
+        assert_eq!(two.message(), "A: is a directory; B: file exists");
+        assert_eq!(Error::system("no number (os error").message(), "no number (os error");
     }
 }

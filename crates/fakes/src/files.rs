@@ -206,6 +206,10 @@ impl RootFs for Fakes {
         Ok(false)
     }
 
+    async fn make_marks(&self, _: &[RootMount]) -> Result<()> {
+        self.calls.pass("rootfs.make_marks")
+    }
+
     async fn limit(&self, _: &[RootMount], _: u64) -> Result<()> {
         self.calls.pass("rootfs.limit")
     }

@@ -4,6 +4,7 @@
 mod copy;
 mod diff;
 mod lookup;
+mod marks;
 pub(crate) mod mounted;
 mod opened;
 mod pack;
@@ -189,6 +190,15 @@ impl RootFs for RootFileSystems {
     async fn is_link(&self, mounts: &[RootMount], name: &str) -> Result<bool> {
         let (mounts, name) = (mounts.to_vec(), name.to_owned());
         blocking(move || Ok(upper::is_link(&mounts, &name))).await
+    }
+
+    async fn make_marks(&self, mounts: &[RootMount]) -> Result<()> {
+        let (mounts, owner) = (mounts.to_vec(), self.maps.root());
+        blocking(move || match marks::make(&mounts, owner) {
+            Err(error) if error.kind() == ErrorKind::NotImplemented => Ok(()),
+            made => made,
+        })
+        .await
     }
 
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()> {

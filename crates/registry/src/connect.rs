@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use gantry_domain::{Error, Result};
+use gantry_domain::{Error, Result, error::go_words};
 use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -77,7 +77,8 @@ async fn connect(host: &Host, port: u16) -> Result<TcpStream> {
                 return Ok(stream);
             }
             Err(error) => {
-                failed = Error::system(format!("dial tcp {address}: connect: {}", plain(&error))).with_source(error);
+                failed = Error::system(format!("dial tcp {address}: connect: {}", go_words(error.to_string())))
+                    .with_source(error);
             }
         }
     }
@@ -124,12 +125,6 @@ async fn tunnel(proxy: &Proxy, host: &Host, port: u16) -> Result<Box<dyn Io>> {
     if status.starts_with('2') { Ok(stream) } else { Err(Error::system(status.trim().to_owned())) }
 }
 
-/// `connection refused`, as Go prints it.
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
-}
-
 fn tls_error(error: io::Error) -> Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let text = match inner {
@@ -138,7 +133,7 @@ fn tls_error(error: io::Error) -> Error {
             "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
         }
         Some(rustls::Error::InvalidCertificate(reason)) => format!("tls: failed to verify certificate: x509: {reason}"),
-        _ => format!("tls: {}", plain(&error)),
+        _ => format!("tls: {}", go_words(error.to_string())),
     };
     Error::system(text).with_source(error)
 }

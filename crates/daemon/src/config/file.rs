@@ -17,7 +17,7 @@ pub fn read(line: &CommandLine) -> Result<BTreeMap<&'static str, Value>, String>
         Err(error) => {
             return Err(unable(
                 &line.config_file,
-                format!("open {}: {}", line.config_file.display(), go_error(&error)),
+                format!("open {}: {}", line.config_file.display(), gantry_domain::error::go_words(error.to_string())),
             ));
         }
     };
@@ -26,11 +26,6 @@ pub fn read(line: &CommandLine) -> Result<BTreeMap<&'static str, Value>, String>
 
 fn unable(path: &Path, why: impl std::fmt::Display) -> String {
     format!("unable to configure the Docker daemon with file {}: {why}", path.display())
-}
-
-fn go_error(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// Checks the file's content against the flags that were given.

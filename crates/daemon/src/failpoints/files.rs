@@ -87,6 +87,9 @@ impl RootFs for Points<dyn RootFs> {
     async fn is_link(&self, mounts: &[RootMount], name: &str) -> Result<bool> {
         through!("rootfs.is_link", self.0.is_link(mounts, name))
     }
+    async fn make_marks(&self, mounts: &[RootMount]) -> Result<()> {
+        through!("rootfs.make_marks", self.0.make_marks(mounts))
+    }
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()> {
         through!("rootfs.limit", self.0.limit(mounts, bytes))
     }

@@ -91,8 +91,8 @@ pub enum ChangeKind {
     Deleted = 2,
 }
 
-/// What the engine mounts into every container: the places for it come with the first run, and are nobody's change.
-pub const ENGINE_PLACES: [&str; 12] = [
+/// What the engine mounts into every container, and what it marks one with: they are nobody's change.
+pub const ENGINE_PLACES: [&str; 13] = [
     "/.dockerenv",
     "/dev",
     "/dev/console",
@@ -101,6 +101,7 @@ pub const ENGINE_PLACES: [&str; 12] = [
     "/dev/shm",
     "/etc/hostname",
     "/etc/hosts",
+    "/etc/mtab",
     "/etc/resolv.conf",
     "/proc",
     "/sys",

@@ -166,6 +166,9 @@ pub trait RootFs: Send + Sync {
     async fn upper_changes(&self, mounts: &[RootMount], paths: &[&str]) -> Result<bool>;
     /// Whether what the root has under this name is a symbolic link; cheap, no mount (T22).
     async fn is_link(&self, mounts: &[RootMount], name: &str) -> Result<bool>;
+    /// Puts `/.dockerenv` and `/etc/mtab` into an overlay's own layer where the image has none; cheap, no mount. Nothing
+    /// with snapshotters of another kind.
+    async fn make_marks(&self, mounts: &[RootMount]) -> Result<()>;
     /// Limits an overlay's own layer, which nobody has written to yet, to so many bytes. `InvalidParameter` where its
     /// file system cannot.
     async fn limit(&self, mounts: &[RootMount], bytes: u64) -> Result<()>;

@@ -226,6 +226,29 @@ impl Owner {
     }
 }
 
+/// The networks that a start is to connect, each beside the mode's own.
+pub(crate) fn check_all(record: &ContainerRecord, claims: &Claims) -> Result<()> {
+    let mode = record.host_config.network_mode.as_str();
+    let own = if matches!(mode, "" | "default") { "bridge" } else { mode };
+    for (name, settings) in record.networks.iter().filter(|_| record.networks.len() > 1) {
+        let Ok(network) = network_of(claims, name, settings) else { continue };
+        if ![network.name.as_str(), network.id.as_str()].contains(&own) {
+            check_host(mode, network)?;
+            check_together(record, network, claims)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_host(mode: &str, network: &NetworkRecord) -> Result<()> {
+    if mode != "host" && network.driver == "host" {
+        return Err(Error::invalid(
+            "cannot connect container to host network - container must be created in host network mode",
+        ));
+    }
+    Ok(())
+}
+
 /// What dockerd refuses of a connection, in its order.
 fn check(record: &ContainerRecord, network: &NetworkRecord, asked: &EndpointSettings, claims: &Claims) -> Result<()> {
     endpoint::check(Some(network), asked)?;
@@ -233,11 +256,12 @@ fn check(record: &ContainerRecord, network: &NetworkRecord, asked: &EndpointSett
     if shared_with(mode).is_some() {
         return Err(Error::invalid(SHARED));
     }
-    if mode != "host" && network.driver == "host" {
-        return Err(Error::invalid(
-            "cannot connect container to host network - container must be created in host network mode",
-        ));
-    }
+    check_host(mode, network)?;
+    check_together(record, network, claims)
+}
+
+/// Whether a network goes with the container's others.
+fn check_together(record: &ContainerRecord, network: &NetworkRecord, claims: &Claims) -> Result<()> {
     for (name, settings) in &record.networks {
         let Ok(other) = network_of(claims, name, settings) else { continue };
         if other.id == network.id {

@@ -123,10 +123,11 @@ async fn claim_and_make(parts: &Parts, mut record: ContainerRecord) -> Result<Co
 async fn make(parts: &Parts, record: &mut ContainerRecord) -> Result<()> {
     mounts::resolve(parts, &record.id, &mut record.mounts).await?;
     super::files::create_in_containerd(parts, record).await?;
+    let layer = parts.ports.runtime.root_mounts(&record.id).await?;
     if let Some(bytes) = storage_size(&record.host_config)? {
-        let layer = parts.ports.runtime.root_mounts(&record.id).await?;
         parts.ports.rootfs.limit(&layer, bytes).await?;
     }
+    parts.ports.rootfs.make_marks(&layer).await?;
     super::working_dir::make(parts, record).await?;
     mounts::copy_up(parts, record).await?;
     record.generation = 1;

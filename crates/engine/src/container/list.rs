@@ -236,21 +236,24 @@ impl Criteria<'_> {
             || snapshot.record.networks.keys().any(|name| self.networks.contains(name))
     }
 
+    /// By what the list shows of ports, which is nothing of a container that does not run: `publish` is the host's port,
+    /// `expose` the container's, and one of them is enough.
     fn ports_match(&self, snapshot: &Snapshot) -> bool {
+        if self.publish.is_empty() && self.expose.is_empty() {
+            return true;
+        }
+        if !snapshot.status.has_process() {
+            return false;
+        }
         let within = |ranges: &[PortRange], port: u16, protocol| {
             ranges.iter().any(|(first, last, wanted)| *wanted == protocol && (*first..=*last).contains(&port))
         };
-        let published = || {
-            let ports = snapshot.record.run.iter().flat_map(|run| &run.ports);
-            ports.into_iter().any(|port| within(&self.publish, port.container_port, port.protocol))
-        };
-        let exposed = || {
-            let specs = snapshot.record.config.exposed_ports.keys();
-            specs
-                .filter_map(|spec| parse_port(spec).ok())
-                .any(|(port, _, protocol)| within(&self.expose, port, protocol))
-        };
-        (self.publish.is_empty() || published()) && (self.expose.is_empty() || exposed())
+        let mut published = snapshot.record.run.iter().flat_map(|run| &run.ports);
+        let mut exposed = snapshot.record.config.exposed_ports.keys().filter_map(|spec| parse_port(spec).ok());
+        published.any(|port| {
+            within(&self.publish, port.host_port, port.protocol)
+                || within(&self.expose, port.container_port, port.protocol)
+        }) || exposed.any(|(port, _, protocol)| within(&self.expose, port, protocol))
     }
 }
 

@@ -45,7 +45,8 @@ impl Owner {
         let reserved = {
             let mut claims = self.parts.claims.lock();
             let normalized = addresses::normalize(&mut self.record, &claims);
-            normalized.and_then(|()| addresses::reserve(&mut claims, &self.record))
+            let checked = normalized.and_then(|()| super::connect::check_all(&self.record, &claims));
+            checked.and_then(|()| addresses::reserve(&mut claims, &self.record))
         };
         let made = match reserved {
             Ok(made) => self.take_lent(made).await.map(|made| addresses::arrange(&self.record, made)),

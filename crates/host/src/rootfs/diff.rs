@@ -22,6 +22,7 @@ use rustix::{
 
 use self::below::Below;
 pub use self::layer::layer;
+use super::marks::MOUNTS;
 use super::pack::{folder_flags, join, read_failed, sorted_names};
 
 /// Each level holds a descriptor.
@@ -66,16 +67,27 @@ enum Same {
 
 type Tell<'a> = dyn FnMut(Change<'_>) -> Result<()> + 'a;
 
-fn walk(mounts: &[RootMount], same: Same, tell: &mut Tell<'_>) -> Result<()> {
+/// A container's own layer, and those below it.
+pub struct Layers {
+    pub own: OwnedFd,
+    pub below: Below,
+}
+
+/// `NotImplemented` for a snapshotter whose folders are not known here.
+pub fn layers(mounts: &[RootMount]) -> Result<Layers> {
     let (upper, lowers) = folders(mounts)?;
     let open = |path: &PathBuf| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty()).map_err(|error| read_failed(path.as_os_str().as_encoded_bytes(), error))
     };
-    let root = open(&upper)?;
-    let below = Below::new(lowers.iter().map(open).collect::<Result<_>>()?);
+    let own = open(&upper)?;
+    Ok(Layers { own, below: Below::new(lowers.iter().map(open).collect::<Result<_>>()?) })
+}
+
+fn walk(mounts: &[RootMount], same: Same, tell: &mut Tell<'_>) -> Result<()> {
+    let Layers { own, below } = layers(mounts)?;
     let mut walk = Walk { below, same, tell, parents: Vec::new() };
-    walk.inside(&root, b"/", true, 0)
+    walk.inside(&own, b"/", true, 0)
 }
 
 /// The container's own folder, and those below it, topmost first.
@@ -147,7 +159,7 @@ impl Walk<'_, '_> {
             let fd = openat(folder, name, folder_flags(), Mode::empty()).map_err(failed)?;
             return self.folder(fd, path, before.as_ref(), depth);
         }
-        if before.is_none() && is_engines(path) && stat.st_size == 0 {
+        if before.is_none() && is_engines(path) && is_as_made(kind, &stat) {
             return Ok(());
         }
         if self.same == Same::LeftOut && merged && before.as_ref().is_some_and(|before| looks_same(before, &stat)) {
@@ -194,7 +206,12 @@ fn as_it_was(before: Option<&Stat>) -> ChangeKind {
     if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added }
 }
 
-/// The runtime made it to mount on.
+/// A place to mount on, or a mark: empty, or the link of `/etc/mtab`.
+fn is_as_made(kind: FileType, stat: &Stat) -> bool {
+    stat.st_size == 0 || (kind == FileType::Symlink && stat.st_size == MOUNTS.count_bytes() as i64)
+}
+
+/// The engine or the runtime made it.
 fn is_engines(path: &[u8]) -> bool {
     ENGINE_PLACES.iter().any(|place| place.as_bytes() == path)
 }

@@ -131,12 +131,5 @@ pub fn failed(call: &str, path: &str, error: Errno) -> Error {
         Errno::NAMETOOLONG | Errno::LOOP => ErrorKind::InvalidParameter,
         _ => ErrorKind::System,
     };
-    Error::new(kind, format!("{call} {path}: {}", text(error))).with_source(error)
-}
-
-fn text(error: Errno) -> String {
-    let text = std::io::Error::from(error).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    Error::new(kind, format!("{call} {path}: {}", std::io::Error::from(error))).with_source(error)
 }

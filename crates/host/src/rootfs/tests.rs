@@ -288,3 +288,32 @@ async fn a_half_filled_volume_is_filled_anew() {
     assert!(volume.join("whole").exists() && !volume.join("half").exists());
     assert!(!folder.path().join("filling").exists());
 }
+
+#[tokio::test]
+async fn marks_are_made_where_the_image_has_none_and_are_nobodys_change() {
+    let Some(layers) = Layers::new() else { return };
+    let rootfs = RootFileSystems::default();
+    fs::set_permissions(layers.lower().join("etc"), fs::Permissions::from_mode(0o751)).unwrap();
+    let before = fs::metadata(layers.lower().join("etc")).unwrap();
+    for _ in 0..2 {
+        rootfs.make_marks(&layers.mounts()).await.unwrap();
+    }
+    assert_eq!(fs::metadata(layers.upper().join(".dockerenv")).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(fs::read_link(layers.upper().join("etc/mtab")).unwrap(), PathBuf::from("/proc/mounts"));
+    let after = fs::metadata(layers.upper().join("etc")).unwrap();
+    assert_eq!((after.mode(), after.mtime_nsec()), (before.mode(), before.mtime_nsec()));
+    assert_eq!(rootfs.changes(&layers.mounts()).await.unwrap(), []);
+    fs::remove_dir_all(layers.upper().join("etc")).unwrap();
+    fs::write(layers.lower().join("etc/mtab"), "the image's").unwrap();
+    rootfs.make_marks(&layers.mounts()).await.unwrap();
+    assert!(!layers.upper().join("etc").exists());
+}
+
+#[tokio::test]
+async fn an_image_whose_etc_is_a_link_keeps_it() {
+    let Some(layers) = Layers::new() else { return };
+    fs::remove_dir(layers.lower().join("etc")).unwrap();
+    symlink("/usr", layers.lower().join("etc")).unwrap();
+    RootFileSystems::default().make_marks(&layers.mounts()).await.unwrap();
+    assert!(!layers.upper().join("etc").exists() && layers.upper().join(".dockerenv").exists());
+}

@@ -46,6 +46,20 @@ impl Below {
         Ok(None)
     }
 
+    /// The topmost folder of those that show through under a path; `None` where something else is, or nothing.
+    pub fn folder(&self, path: &[u8]) -> Result<Option<OwnedFd>> {
+        for layer in &self.layers {
+            match says(layer, path)? {
+                Says::Here(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    return open(layer, path, folder_flags()).map(Some).map_err(|error| read_failed(path, error));
+                }
+                Says::Nothing => {}
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
     /// The names that the layers below show in a folder together, sorted.
     pub fn names(&self, path: &[u8]) -> Result<Vec<CString>> {
         let mut names: BTreeMap<CString, bool> = BTreeMap::new();
