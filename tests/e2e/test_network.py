@@ -97,6 +97,13 @@ def test_a_port_that_is_taken_fails_with_dockers_text_and_leaves_the_container_c
     engine.docker("rm", "-f", "third")
 
 
+def test_sctp_on_loopback_is_refused_in_plain_words(engine):
+    done = engine.docker("run", "-d", "--name", "sctp", "-p", "127.0.0.1:8092:80/sctp", "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert "failed to bind host port 127.0.0.1:8092/sctp: SCTP on a loopback address is not implemented" in done.stderr
+    engine.docker("rm", "-f", "sctp")
+
+
 def test_udp_is_published_too(engine, outside):
     engine.docker("run", "-d", "--name", "udp", "-p", "5353:5000/udp", "busybox", "sleep", "1000")
     serve = "import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('',5000))\nwhile 1:\n d,a=s.recvfrom(99); s.sendto(b'got '+d,a)"

@@ -94,6 +94,12 @@ impl Reservations {
                 host_ip: *ip,
                 host_port: port,
             };
+            // Packets of the host's own to loopback go through the relay alone, and that knows TCP and UDP.
+            if request.protocol == Protocol::Sctp && ip.is_loopback() {
+                let at = SocketAddr::from((*ip, port));
+                let text = format!("failed to bind host port {at}/sctp: SCTP on a loopback address is not implemented");
+                return Err(Error::not_implemented(text));
+            }
             match bind(&published) {
                 Ok(socket) => reserved.push((published, Arc::new(socket))),
                 // The host has no IPv6, or not here; nobody asked for it by name.
@@ -105,7 +111,8 @@ impl Reservations {
     }
 }
 
-/// Binds the socket that reserves a port. A TCP socket listens: one that is only bound can be taken over.
+/// Binds the socket that reserves a port. A TCP socket listens: one that is only bound can be taken over. Nobody accepts
+/// at one of SCTP, so that does not listen: who comes over loopback is refused and does not hang.
 pub fn bind(port: &PublishedPort) -> io::Result<OwnedFd> {
     let domain = if port.host_ip.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let (kind, protocol) = match port.protocol {
@@ -117,12 +124,12 @@ pub fn bind(port: &PublishedPort) -> io::Result<OwnedFd> {
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
-    if kind == Type::STREAM {
+    if port.protocol == Protocol::Tcp {
         // Only over connections in TIME_WAIT; a UDP socket with it would share its port.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&SocketAddr::from((port.host_ip, port.host_port)).into())?;
-    if kind == Type::STREAM {
+    if port.protocol == Protocol::Tcp {
         socket.listen(BACKLOG)?;
     }
     Ok(socket.into())
@@ -224,6 +231,23 @@ mod tests {
         let error = Reservations::default().bind(&[request("127.0.0.1", Some((port, port)))]).unwrap_err();
         let expected = format!("failed to bind host port 127.0.0.1:{port}/tcp: address already in use");
         assert_eq!(error.message(), expected);
+    }
+
+    #[test]
+    fn sctp_is_not_published_on_loopback_and_otherwise_where_the_kernel_has_it() {
+        let sctp = |ip: &str| PortRequest { protocol: Protocol::Sctp, ..request(ip, Some((8765, 8765))) };
+        for ip in ["127.0.0.1", "::1"] {
+            let error = Reservations::default().bind(&[sctp(ip)]).unwrap_err();
+            assert!(error.message().ends_with("/sctp: SCTP on a loopback address is not implemented"), "{error}");
+        }
+        let known = fs::read_to_string("/proc/net/protocols").unwrap().contains("SCTP");
+        match Reservations::default().bind(&[sctp("0.0.0.0")]) {
+            Ok(_) => assert!(fs::read_to_string("/proc/net/protocols").unwrap().contains("SCTP")),
+            Err(error) => {
+                assert!(!known);
+                assert_eq!(error.message(), "failed to bind host port 0.0.0.0:8765/sctp: protocol not supported");
+            }
+        }
     }
 
     #[test]
