@@ -267,6 +267,28 @@ def test_a_list_does_without_a_driver_that_cannot_tell(engine, plugin, fault):
     docker("volume", "rm", "known", "own", "unknown")
 
 
+def test_one_that_hangs_from_the_first_word_on_costs_a_list_its_limit(engine, tmp_path):
+    """A plugin of which nobody knows what it is for: it is left out, and warned of where a volume is on record."""
+    made = VolumePlugin(tmp_path, engine.plugins / "run/docker/plugins").listen()
+    try:
+        engine.docker("volume", "create", "-d", made.name, "first-word")
+        made.faults(Activate="hang")
+        engine.restart()
+        begun = time.monotonic()
+        listed, warnings = volumes(engine)
+        assert time.monotonic() - begun < 15
+        assert "first-word" in listed and len(warnings) == 1 and warnings[0].startswith(f"list {made.name}: Plugin.Activate: ")
+        made.end()
+        made.faults()
+        made.start()
+        engine.docker("volume", "rm", "first-word")
+        made.faults(Activate="hang")
+        engine.restart()
+        assert volumes(engine)[1] == []
+    finally:
+        made.close()
+
+
 @pytest.mark.parametrize("method", ["Create", "Get", "Mount", "Unmount", "Remove"])
 def test_a_plugin_that_hangs_holds_up_nobody_else(engine, plugin, method):
     docker = engine.docker
