@@ -200,6 +200,7 @@ def test_what_only_a_plugin_knows_is_listed_inspected_used_and_removed(engine, p
     }  # fmt: skip
     assert "theirs" not in volumes(engine, driver=["local"])[0] and set(volumes(engine, driver=[plugin.name])[0]) == {"theirs"}
     assert engine.api("GET", "/volumes/theirs")[1] == {**listed["theirs"], "Status": {"kept": ["here"]}}
+    assert {plugin.name, "local"} <= set(engine.api("GET", "/info")[1]["Plugins"]["Volume"])
     # What it can do is asked once.
     assert len(plugin.calls("Capabilities")) == 1
     # Nobody has to say whose it is.

@@ -134,6 +134,10 @@ impl Volumes for Fakes {
         BTreeSet::new()
     }
 
+    fn drivers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>> {
         Err(Error::not_found(format!("plugin \"{driver}\" not found")))
     }

@@ -326,6 +326,10 @@ impl Volumes for LocalVolumes {
         self.plugins.names().await
     }
 
+    fn drivers(&self) -> Vec<String> {
+        self.plugins.found("VolumeDriver")
+    }
+
     async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>> {
         self.list_there(driver).await
     }

@@ -79,6 +79,9 @@ impl Volumes for Points<dyn Volumes> {
     async fn plugins(&self) -> BTreeSet<String> {
         self.0.plugins().await
     }
+    fn drivers(&self) -> Vec<String> {
+        self.0.drivers()
+    }
     async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>> {
         self.0.list(driver).await
     }

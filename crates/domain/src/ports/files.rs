@@ -93,6 +93,8 @@ pub trait Volumes: Send + Sync {
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64>;
     /// The names of the plugins of this host, of whatever kind: none is asked.
     async fn plugins(&self) -> BTreeSet<String>;
+    /// Those of volumes that have been found so far.
+    fn drivers(&self) -> Vec<String>;
     /// The volumes that a plugin has, within seconds. `NotFound` where it is none for volumes, `Unavailable` where it
     /// cannot be asked even that.
     async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>>;

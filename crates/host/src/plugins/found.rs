@@ -23,6 +23,14 @@ impl Plugins {
         read.await.unwrap_or_default()
     }
 
+    /// Those that have said that they implement `what`, by name.
+    pub fn found(&self, what: &str) -> Vec<String> {
+        let active = self.active.lock();
+        let found = active.iter().filter(|(_, known)| known.implements.contains(what));
+        let names: BTreeSet<String> = found.map(|(name, _)| name.clone()).collect();
+        names.into_iter().collect()
+    }
+
     /// Whether it kept somebody waiting for nothing not long ago.
     pub fn is_slow(&self, name: &str) -> bool {
         self.slow.lock().get(name).is_some_and(|until| *until > Instant::now())
