@@ -1,6 +1,8 @@
 """The default bridge: published ports, what is seen from outside, containers among themselves, network inspect."""
 
 import json
+import pathlib
+import re
 import socket
 import subprocess
 
@@ -90,11 +92,22 @@ def test_a_port_that_is_taken_fails_with_dockers_text_and_leaves_the_container_c
     try:
         wait_until(lambda: "8091" in engine.namespace.exec("ss", "-ltn").stdout)
         done = engine.docker("run", "-d", "--name", "third", "-p", "8091:80", "busybox", "sleep", "100", check=False)
-        assert done.returncode == 125 and "address already in use" in done.stderr, done
+        assert done.returncode == 125, done
+        assert re.search(r"failed to bind host port for 0\.0\.0\.0:8091:172\.17\.0\.\d+:80/tcp: address already in use", done.stderr), done
     finally:
         holder.kill()
         holder.wait()
     engine.docker("rm", "-f", "third")
+
+
+def test_sctp_on_loopback_is_refused_in_plain_words(engine):
+    done = engine.docker("run", "-d", "--name", "sctp", "-p", "127.0.0.1:8092:80/sctp", "busybox", "true", check=False)
+    assert done.returncode == 125
+    if "SCTP" in pathlib.Path("/proc/net/protocols").read_text():
+        assert "failed to bind host port for 127.0.0.1:8092/sctp: SCTP on a loopback address is not implemented" in done.stderr
+    else:
+        assert "error starting userland proxy: failed to listen on 127.0.0.1:8092: protocol not supported" in done.stderr
+    engine.docker("rm", "-f", "sctp")
 
 
 def test_udp_is_published_too(engine, outside):

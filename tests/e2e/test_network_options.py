@@ -1,6 +1,7 @@
 """What a network can be asked for: pools, families, drivers and their options, seen with the kernel's own tools."""
 
 import json
+import re
 
 import pytest
 from harness import Namespace, wait_until
@@ -172,6 +173,8 @@ def test_a_network_is_made_from_a_template(net):
     )
     net.docker("network", "rm", "made")
     net.docker("network", "rm", "template")
+    answer = net.api("POST", "/networks/create", {"Name": "made", "ConfigFrom": {"Network": "template"}})
+    assert answer == (404, {"message": 'configuration network "template" does not exist'})
 
 
 def test_an_endpoint_has_its_own_name_and_settings(net):
@@ -257,3 +260,52 @@ def test_the_administrators_own_table_is_looked_at_first_and_stays(net, outside)
     finally:
         net.namespace.exec("nft", "delete", "table", "inet", "site")
     assert get(outside, f"http://{ENGINE}:8085/") and reaches(net, "mute", OUTSIDE)
+
+
+CHAIN = """table %s {
+  chain %s {
+    type filter hook forward priority %s; policy %s;
+  }
+}
+"""
+CUTTING = [
+    ("ip filter", "FORWARD", "filter", "drop"),
+    ("inet open", "passing", "filter", "accept"),
+    ("inet firewalld", "filter_FORWARD", "filter + 10", "accept"),
+]
+
+
+def test_a_firewall_that_cuts_containers_off_is_named_in_info(net):
+    """One of iptables-nft or dockerd, firewalld's, and one of iptables-legacy, which nft does not show."""
+
+    def warnings():
+        about = net.api("GET", "/info")[1]["Warnings"] or []
+        return [line for line in about if "forwarded packets" in line]
+
+    def chains():
+        return sorted(re.search(r"\((.*?)\)", line).group(1) for line in warnings())
+
+    assert warnings() == []
+    before = net.namespace.exec("nft", "list", "tables").stdout
+    net.namespace.exec("nft", "-f", "-", input="".join(CHAIN % chain for chain in CUTTING))
+    try:
+        assert chains() == ["inet firewalld filter_FORWARD", "ip filter FORWARD"]
+        assert "firewall-cmd --permanent --zone=trusted --add-source=" in "".join(warnings())
+        assert "WARNING: another firewall drops forwarded packets (ip filter FORWARD)" in net.docker("info").stderr
+    finally:
+        for table, *_ in CUTTING:
+            net.namespace.exec("nft", "delete", "table", *table.split())
+    assert warnings() == [] and net.namespace.exec("nft", "list", "tables").stdout == before
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        if net.namespace.exec(program, "-P", "FORWARD", "DROP", check=False).returncode != 0:
+            pytest.skip(f"the host has no {program}")
+        # A rule before the policy, and other hooks, are none of it.
+        net.namespace.exec(program, "-A", "FORWARD", "-i", "lo", "-j", "ACCEPT")
+        try:
+            assert chains() == [f"{program} filter FORWARD"]
+        finally:
+            net.namespace.exec(program, "-P", "FORWARD", "ACCEPT")
+        net.namespace.exec(program, "-P", "INPUT", "DROP")
+        assert warnings() == []
+        net.namespace.exec(program, "-P", "INPUT", "ACCEPT")
+        net.namespace.exec(program, "-F")

@@ -259,6 +259,18 @@ def test_networks_are_listed_filtered_and_pruned(net):
     assert net.api("GET", "/networks/two?scope=swarm")[0] == 404 and net.api("GET", "/networks/two?verbose=1&scope=local")[0] == 200
 
 
+def test_old_clients_see_in_the_list_who_is_in_a_network(net):
+    net.docker("network", "create", "one")
+    sleeper(net, "web", "--network", "one")
+
+    def listed(version):
+        return {network["Name"]: network["Containers"] for network in net.api("GET", f"/{version}/networks")[1]}
+
+    inspected = net.api("GET", "/v1.27/networks/one")[1]["Containers"]
+    assert listed("v1.27")["one"] == inspected and [about["Name"] for about in inspected.values()] == ["web"]
+    assert listed("v1.28")["one"] == {}
+
+
 def test_events_tell_of_a_networks_life(net):
     since = net.out("info", "--format", "{{.SystemTime}}")
     net.docker("network", "create", "one")

@@ -3,28 +3,34 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import pytest
-from harness import wait_until
+from harness import Engine
 
 PROGRAM = pathlib.Path(__file__).with_name("volume_plugin.py")
 
 
 class VolumePlugin:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, at):
+        self.folder, self.socket = folder, at
         self.name = f"gt{os.getpid()}-{folder.name[-12:]}".lower().replace("_", "-")
-        self.socket = pathlib.Path(f"/run/docker/plugins/{self.name}.sock")
-        self.socket.parent.mkdir(parents=True, exist_ok=True)
-        self.process = None
+        self.prefix, self.process = [], None
+
+    def listen(self):
+        """At its own name in the folder of sockets."""
+        self.socket.mkdir(parents=True, exist_ok=True)
+        self.socket /= f"{self.name}.sock"
         self.start()
+        return self
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, self.socket, self.folder], stdout=subprocess.PIPE, text=True
+            [*self.prefix, sys.executable, PROGRAM, str(self.socket), self.folder], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout.readline() == "ready\n"
 
@@ -34,7 +40,8 @@ class VolumePlugin:
 
     def close(self):
         self.end()
-        self.socket.unlink(missing_ok=True)
+        if isinstance(self.socket, pathlib.Path):
+            self.socket.unlink(missing_ok=True)
 
     def calls(self, method=None):
         lines = (self.folder / "calls").read_text().splitlines() if (self.folder / "calls").exists() else []
@@ -44,10 +51,30 @@ class VolumePlugin:
     def faults(self, **faults):
         (self.folder / "faults").write_text(json.dumps(faults))
 
+    def has(self, name, **files):
+        """A volume that it got from elsewhere than Docker."""
+        place = self.folder / "volumes" / name
+        place.mkdir(parents=True)
+        for file, text in files.items():
+            (place / file).write_text(text)
+        return place
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """One that does not find the plugins of other tests, nor they its own."""
+    root = tmp_path_factory.mktemp("plugins")
+    engine = Engine(env={"GANTRY_PLUGIN_ROOT": str(root)})
+    engine.plugins = root
+    try:
+        yield engine.start().load_busybox()
+    finally:
+        engine.close()
+
 
 @pytest.fixture
-def plugin(tmp_path):
-    made = VolumePlugin(tmp_path)
+def plugin(engine, tmp_path):
+    made = VolumePlugin(tmp_path, engine.plugins / "run/docker/plugins").listen()
     yield made
     made.close()
 
@@ -152,3 +179,179 @@ def test_a_plugin_that_is_gone_for_good_does_not_hold_its_volumes(engine, plugin
     docker("volume", "rm", "-f", "orphan")
     assert engine.api("GET", "/volumes/orphan")[0] == 404
     assert not (engine.data / "volumes" / "orphan").exists()
+
+
+def volumes(engine, **filters):
+    status, body = engine.api("GET", "/volumes?filters=" + urllib.parse.quote(json.dumps(filters)))
+    assert status == 200
+    return {volume["Name"]: volume for volume in body["Volumes"]}, body["Warnings"] or []
+
+
+def test_what_only_a_plugin_knows_is_listed_inspected_used_and_removed(engine, plugin):
+    docker = engine.docker
+    (plugin.folder / "scope").write_text("global")
+    place = plugin.has("theirs", word="said\n")
+    docker("volume", "create", "ours")
+    listed, warnings = volumes(engine)
+    assert {"ours", "theirs"} <= set(listed) and warnings == []
+    assert listed["theirs"] == {
+        "Name": "theirs", "Driver": plugin.name, "Scope": "global", "Mountpoint": str(place), "Labels": None, "Options": None,
+        "CreatedAt": "2020-02-03T04:05:06Z",
+    }  # fmt: skip
+    assert "theirs" not in volumes(engine, driver=["local"])[0] and set(volumes(engine, driver=[plugin.name])[0]) == {"theirs"}
+    assert engine.api("GET", "/volumes/theirs")[1] == {**listed["theirs"], "Status": {"kept": ["here"]}}
+    assert {plugin.name, "local"} <= set(engine.api("GET", "/info")[1]["Plugins"]["Volume"])
+    # What it can do is asked once.
+    assert len(plugin.calls("Capabilities")) == 1
+    # Nobody has to say whose it is.
+    assert docker("run", "--rm", "-v", "theirs:/v", "busybox", "cat", "/v/word").stdout == "said\n"
+    assert plugin.calls("Create") == []
+    plugin.has("second", word="too\n")
+    assert docker("run", "--rm", "-v", "second:/v", "--volume-driver", plugin.name, "busybox", "cat", "/v/word").stdout == "too\n"
+    assert engine.api("POST", "/volumes/create", {"Name": "theirs"})[1]["Driver"] == plugin.name and engine.api("GET", "/volumes/theirs")[1]["Driver"] == plugin.name
+    assert "volume name must be unique" in docker("volume", "create", "-d", "local", "theirs", check=False).stderr
+    # One that Docker was never told to make is not pruned, and can be removed.
+    plugin.has("third")
+    docker("volume", "prune", "-af")
+    assert {"theirs", "second", "third"} <= set(volumes(engine)[0])
+    docker("volume", "rm", "theirs", "second", "third")
+    assert list((plugin.folder / "volumes").iterdir()) == [] and plugin.name not in str(volumes(engine))
+    assert engine.api("GET", "/volumes/third")[0] == 404
+    assert engine.api("DELETE", "/volumes/third") == (404, {"message": "get third: no such volume"})
+    # A name that no plugin has is ours.
+    docker("run", "--rm", "-v", "fourth:/v", "busybox", "true")
+    assert engine.api("GET", "/volumes/fourth")[1]["Driver"] == "local"
+    docker("volume", "rm", "fourth")
+
+
+def test_a_plugin_that_tells_the_place_by_itself_is_asked_for_it(engine, plugin):
+    (plugin.folder / "shy").touch()
+    place = plugin.has("shy")
+    assert engine.api("GET", "/volumes/shy")[1]["Mountpoint"] == str(place)
+    assert plugin.calls("Path") == [{"Name": "shy"}]
+    plugin.faults(Path="not now", Capabilities="not at all")
+    about = engine.api("GET", "/volumes/shy")[1]
+    assert (about["Mountpoint"], about["Scope"]) == ("", "local")
+
+
+def test_what_a_plugin_has_lost_is_not_there(engine, plugin):
+    docker = engine.docker
+    docker("volume", "create", "-d", plugin.name, "lost")
+    shutil.rmtree(plugin.folder / "volumes" / "lost")
+    assert "lost" not in volumes(engine)[0]
+    assert engine.api("GET", "/volumes/lost") == (404, {"message": "get lost: no such volume"})
+    docker("volume", "rm", "lost")
+
+
+@pytest.mark.parametrize("fault", ["die", "hang", "no idea"])
+def test_a_list_does_without_a_driver_that_cannot_tell(engine, plugin, fault):
+    docker = engine.docker
+    docker("volume", "create", "-d", plugin.name, "known")
+    docker("volume", "create", "own")
+    plugin.has("unknown")
+    plugin.faults(List=fault)
+    begun = time.monotonic()
+    listed, warnings = volumes(engine)
+    assert time.monotonic() - begun < 15
+    assert {"known", "own"} <= set(listed) and "unknown" not in listed
+    assert len(warnings) == 1 and warnings[0].startswith(f"list {plugin.name}: VolumeDriver.List: "), warnings
+    assert fault != "no idea" or warnings[0].endswith(": no idea")
+    # Those of others are told without it.
+    begun = time.monotonic()
+    assert volumes(engine, driver=["local"]) == ({name: about for name, about in listed.items() if about["Driver"] == "local"}, [])
+    assert time.monotonic() - begun < 2
+    plugin.end()
+    plugin.faults()
+    plugin.start()
+    listed, warnings = volumes(engine)
+    assert {"known", "own", "unknown"} <= set(listed) and warnings == []
+    docker("volume", "rm", "known", "own", "unknown")
+
+
+def test_one_that_hangs_from_the_first_word_on_costs_a_list_its_limit(engine, tmp_path):
+    """A plugin of which nobody knows what it is for: it is left out, and warned of where a volume is on record."""
+    made = VolumePlugin(tmp_path, engine.plugins / "run/docker/plugins").listen()
+    try:
+        engine.docker("volume", "create", "-d", made.name, "first-word")
+        made.faults(Activate="hang")
+        engine.restart()
+        begun = time.monotonic()
+        listed, warnings = volumes(engine)
+        assert time.monotonic() - begun < 15
+        assert "first-word" in listed and len(warnings) == 1 and warnings[0].startswith(f"list {made.name}: Plugin.Activate: ")
+        made.end()
+        made.faults()
+        made.start()
+        engine.docker("volume", "rm", "first-word")
+        made.faults(Activate="hang")
+        engine.restart()
+        assert volumes(engine)[1] == []
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("method", ["Create", "Get", "Mount", "Unmount", "Remove"])
+def test_a_plugin_that_hangs_holds_up_nobody_else(engine, plugin, method):
+    docker = engine.docker
+    name = f"hangs-{method.lower()}"
+    plugin.has(f"{name}-there")
+    docker("volume", "create", "-d", plugin.name, f"{name}-known")
+    plugin.faults(**{method: "hang"})
+    making = engine.docker_popen("run", "--name", name, "-v", f"{name}:/v", "--volume-driver", plugin.name, "busybox", "true")
+    try:
+        begun = time.monotonic()
+        assert docker("run", "--rm", "busybox", "echo", "served").stdout == "served\n"
+        assert engine.api("GET", "/volumes/nosuch-at-all")[0] == 404
+        docker("run", "--rm", "-v", f"{name}-own:/v", "busybox", "true")
+        # Who asks which plugin has it waits once for the one that says nothing.
+        assert time.monotonic() - begun < (8 if method == "Get" else 5)
+        begun = time.monotonic()
+        docker("run", "--rm", "-v", f"{name}-own2:/v", "busybox", "true")
+        assert {f"{name}-known", f"{name}-own", f"{name}-own2"} <= set(volumes(engine)[0])
+        assert engine.api("GET", f"/volumes/{name}-own2")[0] == 200
+        assert time.monotonic() - begun < 3
+        making.wait(timeout=100)
+    finally:
+        making.kill()
+        making.wait()
+    plugin.end()
+    plugin.faults()
+    plugin.start()
+    docker("rm", "-f", name, check=False, timeout=60)
+    for volume in volumes(engine)[0]:
+        if volume.startswith(name):
+            docker("volume", "rm", volume)
+    assert not any(place.name.startswith(name) for place in (plugin.folder / "volumes").iterdir())
+    assert all(name not in mount for mount in engine.mounts())
+
+
+@pytest.mark.parametrize("kind", ["spec", "json", "folder", "port"])
+def test_a_plugin_is_found_by_its_file(engine, tmp_path, kind):
+    made = VolumePlugin(tmp_path, "7999" if kind == "port" else tmp_path / "elsewhere.sock")
+    # A port is one of the namespace that gantryd is in.
+    made.prefix = ["nsenter", f"--net=/run/netns/{engine.namespace.name}", "--"] if kind == "port" else []
+    made.start()
+    address = f"tcp://127.0.0.1:{made.socket}" if kind == "port" else f"unix://{made.socket}"
+    folder = engine.plugins / ("usr/lib" if kind == "port" else "etc") / "docker/plugins" / (made.name if kind == "folder" else ".")
+    file = folder / f"{made.name}.{'json' if kind == 'json' else 'spec'}"
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"Name": made.name, "Addr": address}) if kind == "json" else f"{address}\n")
+    try:
+        made.has("found", word="so\n")
+        assert volumes(engine)[0]["found"]["Driver"] == made.name
+        assert engine.docker("run", "--rm", "-v", "found:/v", "busybox", "cat", "/v/word").stdout == "so\n"
+        engine.docker("volume", "rm", "found")
+        assert made.calls("Remove") == [{"Name": "found"}]
+    finally:
+        made.close()
+        file.unlink()
+
+
+def test_a_plugin_of_the_host_is_found(fresh, tmp_path):
+    made = VolumePlugin(tmp_path, pathlib.Path("/run/docker/plugins")).listen()
+    try:
+        made.has(made.name)
+        engine = fresh(busybox=False)
+        assert engine.out("volume", "ls", "-q", "-f", f"driver={made.name}") == made.name
+    finally:
+        made.close()

@@ -159,6 +159,30 @@ def test_a_tmpfs_volume_of_the_local_driver_is_mounted_while_it_is_used(engine):
     assert not [mount for mount in engine.mounts() if "/volumes/ram/" in mount]
     engine.docker("volume", "rm", "ram")
 
+def test_a_bind_volume_of_the_local_driver_is_the_folder_that_it_names(engine, tmp_path):
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "word").write_text("there\n")
+    options = ["-o", "type=none", "-o", "o=bind", "-o", f"device={folder}"]
+    engine.docker("volume", "create", *options, "bound")
+    assert engine.docker("run", "--rm", "-v", "bound:/v", "busybox", "sh", "-c", "cat /v/word; echo seen > /v/back").stdout == "there\n"
+    assert (folder / "back").read_text() == "seen\n"
+    # For as long as somebody uses it, and no longer.
+    engine.docker("run", "-d", "--name", "user", "-v", "bound:/v", "busybox", "sleep", "1000")
+    assert any("volumes/bound/_data" in mount for mount in engine.mounts())
+    engine.docker("rm", "-f", "user")
+    assert not any("volumes/bound" in mount for mount in engine.mounts())
+    # Its removal takes nothing of the folder, and it is never pruned.
+    engine.docker("volume", "prune", "-af")
+    engine.docker("volume", "rm", "bound")
+    assert sorted(path.name for path in folder.iterdir()) == ["back", "word"]
+    engine.docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={tmp_path}/missing", "lost")
+    done = engine.docker("run", "--rm", "-v", "lost:/v", "busybox", "true", check=False)
+    # The CLI takes the last words for those of a missing program.
+    assert done.returncode == 127 and "failed to mount local volume: mount" in done.stderr and "no such file or directory" in done.stderr
+    engine.docker("volume", "rm", "lost")
+
+
 def test_a_bind_of_a_missing_folder_is_made_by_v_and_refused_by_mount(engine):
     missing = engine.root / "missing"
     refused = engine.docker("run", "--rm", "--mount", f"type=bind,src={missing},dst=/x", "busybox", check=False)

@@ -1,6 +1,7 @@
 """A volume plugin in a process of its own: `python volume_plugin.py SOCKET FOLDER`.
 
-Its volumes are folders below FOLDER; FOLDER/calls has a line of JSON for each call. FOLDER/faults, JSON of a method's name
+Its volumes are folders below FOLDER, and so they may be made without Docker. FOLDER/scope is its scope; where there is
+FOLDER/shy, the place of a volume is told by `Path` alone. An address of digits is a port on loopback. FOLDER/calls has a line of JSON for each call. FOLDER/faults, JSON of a method's name
 and `die`, `hang` or a text, makes that call kill the plugin, never end, or fail with the text.
 """
 
@@ -38,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "hang":
             time.sleep(1000)
-        answer = {"Err": fault} if fault else getattr(self, method.lower())(asked)
+        answer = {"Err": fault} if fault else getattr(self, f"on_{method.lower()}")(asked)
         data = json.dumps(answer).encode()
         self.send_response(500 if fault else 200)
         self.send_header("Content-Type", "application/vnd.docker.plugins.v1.2+json")
@@ -49,29 +50,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def place(self, asked):
         return folder / "volumes" / asked["Name"]
 
-    def activate(self, _):
+    def on_activate(self, _):
         return {"Implements": ["VolumeDriver"]}
 
-    def capabilities(self, _):
-        return {"Capabilities": {"Scope": "local"}}
+    def on_capabilities(self, _):
+        scope = folder / "scope"
+        return {"Capabilities": {"Scope": scope.read_text() if scope.exists() else "local"}}
 
-    def create(self, asked):
+    def on_create(self, asked):
         self.place(asked).mkdir(parents=True)
         (self.place(asked) / "options").write_text(json.dumps(asked.get("Opts")))
         return {"Err": ""}
 
-    def get(self, asked):
+    def on_get(self, asked):
         if not self.place(asked).exists():
             return {"Err": "no such volume here"}
-        return {"Volume": {"Name": asked["Name"], "Mountpoint": str(self.place(asked)), "Status": {}}, "Err": ""}
+        return {"Volume": self.told(self.place(asked)), "Err": ""}
 
-    def mount(self, asked):
+    def told(self, place):
+        shy = (folder / "shy").exists()
+        return {"Name": place.name, "Mountpoint": "" if shy else str(place), "CreatedAt": "2020-02-03T04:05:06Z", "Status": {"kept": ["here"]}}
+
+    def on_path(self, asked):
         return {"Mountpoint": str(self.place(asked)), "Err": ""}
 
-    def unmount(self, _):
+    def on_list(self, _):
+        (folder / "volumes").mkdir(exist_ok=True)
+        return {"Volumes": [self.told(place) for place in sorted((folder / "volumes").iterdir())], "Err": ""}
+
+    def on_mount(self, asked):
+        return {"Mountpoint": str(self.place(asked)), "Err": ""}
+
+    def on_unmount(self, _):
         return {"Err": ""}
 
-    def remove(self, asked):
+    def on_remove(self, asked):
         if not self.place(asked).exists():
             return {"Err": "no such volume here"}
         shutil.rmtree(self.place(asked))
@@ -84,8 +97,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 if __name__ == "__main__":
     path, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    if os.path.exists(path):
-        os.unlink(path)
-    server = Server(path, Handler)
+    if path.isdigit():
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", int(path)), Handler)
+    else:
+        if os.path.exists(path):
+            os.unlink(path)
+        server = Server(path, Handler)
     print("ready", flush=True)
     server.serve_forever()

@@ -5,7 +5,10 @@ mod layout;
 mod sockets;
 mod versions;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use gantry_api::{About, Api, App};
@@ -76,7 +79,8 @@ pub async fn assemble(config: &Config) -> Result<Assembled> {
     let maps = Arc::new(settings.id_maps());
     let root = ContainersRoot::from(maps.root());
     // Of volumes, networks and addresses: one program may be all of it.
-    let plugins = Plugins::default();
+    let plugins = std::env::var_os("GANTRY_PLUGIN_ROOT");
+    let plugins = plugins.map_or_else(Plugins::default, |root| Plugins::below(Path::new(&root)));
     let ports = Ports {
         runtime: runtime.clone(),
         stdio: Arc::new(StdioCompanions::new(exec_root.clone(), layout::companion("gantry-stdio")?)),

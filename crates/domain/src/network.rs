@@ -178,6 +178,8 @@ pub struct PortRequest {
     pub host_ip: Option<IpAddr>,
     /// Inclusive; `None` lets the engine choose from the ephemeral range.
     pub host_ports: Option<(u16, u16)>,
+    /// Where it leads, of IPv4 and IPv6: for what is said of a failure.
+    pub container_ips: [Option<IpAddr>; 2],
 }
 
 /// A port as it came to be; one entry for each address family.

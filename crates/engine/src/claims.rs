@@ -27,6 +27,8 @@ pub(crate) struct Claims {
     pub going_networks: BTreeMap<NetworkId, Option<NetworkRecord>>,
     /// Who is in a network now, with the id of the endpoint.
     endpoints: HashMap<NetworkId, BTreeMap<ContainerId, String>>,
+    /// Networks that a container's sandbox may be in still though its record is not: it keeps its addresses there.
+    half_left: BTreeMap<ContainerId, BTreeSet<NetworkId>>,
     image_users: HashMap<Digest, HashSet<ContainerId>>,
     addresses: HashMap<NetworkId, Addresses>,
     /// SELinux levels of containers; some share one on request.

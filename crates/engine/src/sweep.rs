@@ -49,6 +49,7 @@ impl Engine {
             while Instant::now() < next {
                 tokio::time::sleep_until(next.min(Instant::now() + UNFINISHED)).await;
                 self.parts.finish_removals().await;
+                self.finish_leaving().await;
                 crate::network::recover::finish_going(&self.parts).await;
             }
             match self.sweep_once(&suspects).await {
@@ -76,6 +77,18 @@ impl Engine {
 }
 
 impl Engine {
+    /// Containers that are half in a network that they have left.
+    async fn finish_leaving(&self) {
+        let ids = self.parts.claims.lock().leaving();
+        for id in ids {
+            let Some(handle) = self.parts.containers.read().get(&id).cloned() else { continue };
+            let left = handle.run(|owner| owner.finish_leaving().boxed());
+            if let Err(error) = within(STEP_LIMIT, "leaving a network", left).await {
+                tracing::debug!(container = %id, %error, "still half in a network");
+            }
+        }
+    }
+
     /// Containers whose removal failed. Each is a job of its own: nobody waits for one that hangs.
     fn finish_dead(&self) {
         let containers = self.parts.containers.read();

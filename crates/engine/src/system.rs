@@ -33,6 +33,8 @@ pub struct SystemInfo {
     pub cdi_devices: Vec<String>,
     /// Network drivers: our own, those of networks, and plugins that were found.
     pub network_drivers: Vec<String>,
+    /// Our own, and plugins that were found.
+    pub volume_drivers: Vec<String>,
     pub event_listeners: i64,
     pub now: jiff::Timestamp,
 }

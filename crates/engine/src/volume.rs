@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use create::{Durable, ensure};
 pub(crate) use delete::{finish, remove};
+pub use list::VolumeList;
 pub(crate) use turns::{Turn, Turns};
 
 /// `POST /volumes/create`.

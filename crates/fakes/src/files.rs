@@ -1,6 +1,7 @@
 //! Container folders, notes of execs, volumes and root file systems in memory.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use gantry_domain::{
-    ContainerId, ExecId, Result,
+    ContainerId, Error, ExecId, Result,
     container::{
         copy::{PathChange, PathStat},
         log_shipment::LogShipment,
@@ -23,7 +24,7 @@ use gantry_domain::{
         BoxStream, ByteStream, ContainerFiles, ExecFiles, ExtractOptions, Keep, LogEnd, MadeVolume, OpenRoot,
         ResolvConf, RootBind, RootFs, RootMount, RootRef, RootView, Volumes,
     },
-    volume::VolumeRecord,
+    volume::{ToldVolume, VolumeRecord},
 };
 
 use crate::Fakes;
@@ -127,6 +128,30 @@ impl Volumes for Fakes {
         let name = name.to_owned();
         self.on_a_thread(move |world| world.volumes.remove(&name)).await;
         Ok(())
+    }
+
+    async fn plugins(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn drivers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>> {
+        Err(Error::not_found(format!("plugin \"{driver}\" not found")))
+    }
+
+    async fn look(&self, _: &str, _: &str) -> Result<Option<ToldVolume>> {
+        Ok(None)
+    }
+
+    async fn seek(&self, _: &str) -> Option<ToldVolume> {
+        None
+    }
+
+    async fn seek_in_haste(&self, _: &str) -> Option<ToldVolume> {
+        None
     }
 
     async fn mount(&self, volume: &VolumeRecord, user: &ContainerId) -> Result<()> {

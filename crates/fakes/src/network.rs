@@ -128,7 +128,7 @@ impl Network for Fakes {
 
     async fn host_routes(&self) -> Result<Vec<ipnet::IpNet>> {
         self.calls.pass("network.host_routes")?;
-        Ok(Vec::new())
+        Ok(self.world().host_routes.clone())
     }
 
     async fn statistics(&self, id: &ContainerId) -> Result<BTreeMap<String, InterfaceStatistics>> {

@@ -114,7 +114,9 @@ impl NetworkPlugins for Fakes {
     }
 
     async fn request_pool(&self, ipam: &str, wanted: &PoolRequest) -> Result<GivenPool> {
-        let text = if wanted.pool.is_empty() { "10.5.0.0/24" } else { &wanted.pool };
+        let free = (5..=255).map(|third| format!("10.{third}.0.0/24"));
+        let free = free.into_iter().find(|pool| !self.world().lent.contains(&format!("pool {pool}")));
+        let text = if wanted.pool.is_empty() { free.unwrap_or_default() } else { wanted.pool.clone() };
         let net: IpNet = text.parse().map_err(|_| Error::system("remote: no pool"))?;
         self.lend("plugins.request_pool", ipam, format!("pool {net}")).await?;
         let gift = Gift { ipam: ipam.to_owned(), pool: net.to_string(), address: None };

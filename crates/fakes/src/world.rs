@@ -61,6 +61,8 @@ pub struct World {
     pub plugin_away: bool,
     /// It wants to be told at the start what is in use.
     pub plugin_forgets: bool,
+    /// What the host itself reaches.
+    pub host_routes: Vec<ipnet::IpNet>,
     pub folders: BTreeMap<ContainerId, BTreeMap<String, Bytes>>,
     pub exec_notes: BTreeMap<ExecId, ExecRecord>,
     pub volumes: BTreeMap<String, VolumeRecord>,

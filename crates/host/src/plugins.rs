@@ -7,6 +7,7 @@
 //!
 //! A plugin is asked once what it implements (`/Plugin.Activate`), and again when it was not there.
 
+mod found;
 mod volume;
 
 use std::{
@@ -36,8 +37,17 @@ const MAX_ANSWER: usize = 4 << 20;
 pub struct Plugins {
     sockets: PathBuf,
     specs: Vec<PathBuf>,
-    /// What those that answered implement.
-    active: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
+    active: Arc<Mutex<HashMap<String, Active>>>,
+    /// Those that kept somebody waiting for nothing, and until when nobody asks them who can do without.
+    slow: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+/// What is known of one that has answered.
+#[derive(Debug, Clone, Default)]
+struct Active {
+    implements: BTreeSet<String>,
+    /// Of its volumes, once it has told.
+    scope: Option<String>,
 }
 
 /// One that implements what was asked for.
@@ -58,6 +68,8 @@ pub struct Limit {
 impl Limit {
     /// A driver may have to wait for the network.
     pub const PATIENT: Self = Self { answer: Duration::from_secs(30), starting: Duration::from_secs(5) };
+    /// For who only looks.
+    pub const LOOK: Self = Self { answer: Duration::from_secs(10), starting: Duration::ZERO };
     /// For what can be tried again.
     pub const BRIEF: Self = Self { answer: Duration::from_secs(4), starting: Duration::ZERO };
 }
@@ -103,12 +115,17 @@ struct Activated {
 
 impl Default for Plugins {
     fn default() -> Self {
-        let specs = ["/etc/docker/plugins", "/usr/lib/docker/plugins"].map(PathBuf::from).into();
-        Self { sockets: "/run/docker/plugins".into(), specs, active: Arc::default() }
+        Self::below(Path::new("/"))
     }
 }
 
 impl Plugins {
+    /// In Docker's folders below another root: an engine that is not to find those of the host.
+    pub fn below(root: &Path) -> Self {
+        let specs = ["etc/docker/plugins", "usr/lib/docker/plugins"].map(|folder| root.join(folder)).into();
+        Self { sockets: root.join("run/docker/plugins"), specs, active: Arc::default(), slow: Arc::default() }
+    }
+
     /// The plugin of that name that implements `what` (`VolumeDriver`); `None` where there is none.
     pub async fn find(&self, name: &str, what: &str) -> Result<Option<Plugin>> {
         let found = self.find_within(name, what, Limit::PATIENT).await;
@@ -125,7 +142,7 @@ impl Plugins {
         }
         let Some(address) = self.address(name).await? else { return Ok(None) };
         let plugin = Plugin { name: name.to_owned(), address };
-        let known = self.active.lock().get(name).cloned();
+        let known = self.active.lock().get(name).map(|known| known.implements.clone());
         let implements = match known {
             Some(known) => known,
             None => {
@@ -133,7 +150,7 @@ impl Plugins {
                 let answer = answer.map_err(|failure| away("Plugin.Activate", &failure))?;
                 let activated: Activated = serde_json::from_value(answer).unwrap_or_default();
                 let found: BTreeSet<String> = activated.implements.into_iter().collect();
-                self.active.lock().insert(name.to_owned(), found.clone());
+                self.active.lock().entry(name.to_owned()).or_default().implements = found.clone();
                 found
             }
         };
@@ -173,8 +190,12 @@ impl Plugin {
     /// `POST` of this method, as `/VolumeDriver.Mount`. `System` with the plugin's own words where it reports an error,
     /// where it cannot be reached or does not answer in time.
     pub async fn call(&self, method: &str, body: &Value) -> Result<Value> {
-        let method = method.trim_start_matches('/');
-        match self.ask(method, body, Limit::PATIENT).await {
+        self.call_within(method, body, Limit::PATIENT).await
+    }
+
+    /// The same in little or much time.
+    pub async fn call_within(&self, method: &str, body: &Value, limit: Limit) -> Result<Value> {
+        match self.ask(method, body, limit).await {
             Ok(value) => Ok(value),
             Err(Failure::Refused(None, said)) => Err(Error::system(said)),
             Err(failure) => Err(Error::system(failure.text(method))),

@@ -7,6 +7,7 @@ mod part;
 mod usage;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     io::Write as _,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -18,13 +19,11 @@ use gantry_domain::{
     ContainerId, Error, Result,
     ports::{MadeVolume, RootMount, Volumes},
     text::ram_in_bytes,
-    volume::VolumeRecord,
+    volume::{LOCAL, ToldVolume, VolumeRecord},
 };
 
 use crate::{blocking::blocking, containers_root::ContainersRoot, plugins::Plugins, quota};
 
-/// Our own driver; every other one is a plugin.
-const LOCAL: &str = "local";
 const DATA: &str = "_data";
 pub(crate) const RECORD: &str = "record.json";
 const USERS: &str = "users";
@@ -187,17 +186,19 @@ impl Volumes for LocalVolumes {
             })
         })
         .await?;
-        if let Some(plugin) = plugin
-            && let Err(error) = self.create_there(&plugin, volume).await
-        {
-            let folder = self.folder(&volume.name)?;
-            if made.fresh {
-                blocking(move || remove(&folder).map_err(|error| failed("remove", &folder.to_string_lossy(), error)))
-                    .await?;
+        let Some(plugin) = plugin else { return Ok(made) };
+        match self.create_there(&plugin, volume).await {
+            Ok(new) => Ok(MadeVolume { fresh: made.fresh && new, ..made }),
+            Err(error) => {
+                let folder = self.folder(&volume.name)?;
+                if made.fresh {
+                    let gone =
+                        move || remove(&folder).map_err(|error| failed("remove", &folder.to_string_lossy(), error));
+                    blocking(gone).await?;
+                }
+                Err(error)
             }
-            return Err(error);
         }
-        Ok(made)
     }
 
     async fn check_removable(&self, name: &str) -> Result<()> {
@@ -319,6 +320,32 @@ impl Volumes for LocalVolumes {
         }
         let (data, name) = (self.folder(&volume.name)?.join(DATA), volume.name.clone());
         blocking(move || usage::of(&data).map_err(|error| failed("usage of", &name, error))).await
+    }
+
+    async fn plugins(&self) -> BTreeSet<String> {
+        self.plugins.names().await
+    }
+
+    fn drivers(&self) -> Vec<String> {
+        self.plugins.found("VolumeDriver")
+    }
+
+    async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>> {
+        self.list_there(driver).await
+    }
+
+    async fn look(&self, driver: &str, name: &str) -> Result<Option<ToldVolume>> {
+        self.look_there(driver, name).await
+    }
+
+    async fn seek(&self, name: &str) -> Option<ToldVolume> {
+        self.seek_there(name, self.plugins.names().await).await
+    }
+
+    async fn seek_in_haste(&self, name: &str) -> Option<ToldVolume> {
+        let mut plugins = self.plugins.names().await;
+        plugins.retain(|plugin| !self.plugins.is_slow(plugin));
+        self.seek_there(name, plugins).await
     }
 
     async fn found(&self) -> Result<Vec<VolumeRecord>> {

@@ -18,6 +18,7 @@ use crate::netlink::{Message, NFNL_SUBSYS_NFTABLES, Socket, messages};
 
 mod elements;
 mod foreign;
+mod legacy;
 
 /// NFNLGRP_NFTABLES (7) as a bit.
 const GROUP_NFTABLES: u32 = 1 << 6;
@@ -114,8 +115,11 @@ impl Firewall {
         }
     }
 
+    /// Chains of others that drop what is forwarded, of nftables and of what was before it.
     pub fn foreign_drops(&self) -> io::Result<Vec<String>> {
-        Ok(foreign::drops(&self.socket, &self.table)?)
+        let mut chains = foreign::drops(&self.socket, &self.table)?;
+        chains.extend(legacy::drops());
+        Ok(chains)
     }
 
     /// Reads what the kernel says about nftables.

@@ -414,12 +414,21 @@ impl Network for KernelNetwork {
         }
         let answer = self.inner.netd.ask_blocking(Request::ForeignDrops, Vec::new(), WARNINGS_PATIENCE);
         if let Ok(Reply::ForeignDrops { chains }) = answer.map(|answer| answer.reply) {
-            warnings.extend(chains.iter().map(|chain| {
-                format!("WARNING: another firewall drops forwarded packets ({chain}); containers may be cut off")
-            }));
+            warnings.extend(chains.iter().map(|chain| foreign_drop(chain)));
         }
         warnings
     }
+}
+
+fn foreign_drop(chain: &str) -> String {
+    if chain.starts_with("inet firewalld ") {
+        return format!(
+            "WARNING: firewalld rejects forwarded packets ({chain}) of networks that are in no zone which accepts them; \
+             for each subnet of containers: firewall-cmd --permanent --zone=trusted --add-source=SUBNET && firewall-cmd \
+             --reload"
+        );
+    }
+    format!("WARNING: another firewall drops forwarded packets ({chain}); containers may be cut off")
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

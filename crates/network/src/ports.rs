@@ -84,8 +84,10 @@ impl Reservations {
         let ours = || self.by_container.values().flatten().chain(bound.iter().map(|(port, _)| port));
         let mut reserved = Vec::new();
         for ip in at {
-            if ours().any(|other| overlaps(other, request.protocol, *ip, port)) {
-                let at = SocketAddr::from((*ip, port));
+            if let Some(other) = ours().find(|other| overlaps(other, request.protocol, *ip, port)) {
+                // dockerd looks at the address of all first.
+                let said = if other.host_ip.is_unspecified() { other.host_ip } else { *ip };
+                let at = SocketAddr::from((said, port));
                 return Err(Error::system(format!("Bind for {at} failed: port is already allocated")));
             }
             let published = PublishedPort {
@@ -95,17 +97,25 @@ impl Reservations {
                 host_port: port,
             };
             match bind(&published) {
+                // The host's own packets to loopback go through the relay alone, and that knows TCP and UDP.
+                Ok(_) if request.protocol == Protocol::Sctp && ip.is_loopback() => {
+                    let at = SocketAddr::from((*ip, port));
+                    return Err(Error::not_implemented(format!(
+                        "failed to bind host port for {at}/sctp: SCTP on a loopback address is not implemented by gantry"
+                    )));
+                }
                 Ok(socket) => reserved.push((published, Arc::new(socket))),
                 // The host has no IPv6, or not here; nobody asked for it by name.
                 Err(error) if request.host_ip.is_none() && ip.is_ipv6() && lacks_family(&error) => {}
-                Err(error) => return Err(refused(&published, &error)),
+                Err(error) => return Err(refused(&published, request.container_ips, &error)),
             }
         }
         Ok(reserved)
     }
 }
 
-/// Binds the socket that reserves a port. A TCP socket listens: one that is only bound can be taken over.
+/// Binds the socket that reserves a port. A TCP socket listens: one that is only bound can be taken over. Nobody accepts
+/// at one of SCTP, so that does not listen: who comes over loopback is refused and does not hang.
 pub fn bind(port: &PublishedPort) -> io::Result<OwnedFd> {
     let domain = if port.host_ip.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let (kind, protocol) = match port.protocol {
@@ -117,12 +127,12 @@ pub fn bind(port: &PublishedPort) -> io::Result<OwnedFd> {
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
-    if kind == Type::STREAM {
+    if port.protocol == Protocol::Tcp {
         // Only over connections in TIME_WAIT; a UDP socket with it would share its port.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&SocketAddr::from((port.host_ip, port.host_port)).into())?;
-    if kind == Type::STREAM {
+    if port.protocol == Protocol::Tcp {
         socket.listen(BACKLOG)?;
     }
     Ok(socket.into())
@@ -160,7 +170,7 @@ fn lacks_family(error: &io::Error) -> bool {
 }
 
 /// dockerd's sentence, with Go's words for the cause.
-fn refused(port: &PublishedPort, error: &io::Error) -> Error {
+fn refused(port: &PublishedPort, container_ips: [Option<IpAddr>; 2], error: &io::Error) -> Error {
     let cause = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => "address already in use".to_owned(),
         Some(libc::EADDRNOTAVAIL) => "cannot assign requested address".to_owned(),
@@ -169,7 +179,16 @@ fn refused(port: &PublishedPort, error: &io::Error) -> Error {
         _ => error.to_string(),
     };
     let at = SocketAddr::from((port.host_ip, port.host_port));
-    Error::system(format!("failed to bind host port {at}/{}: {cause}", port.protocol.as_str()))
+    if port.protocol == Protocol::Sctp && error.raw_os_error() == Some(libc::EPROTONOSUPPORT) {
+        return Error::system(format!("error starting userland proxy: failed to listen on {at}: {cause}"));
+    }
+    let [v4, v6] = container_ips;
+    let to = if port.host_ip.is_ipv6() { v6.or(v4) } else { v4.or(v6) };
+    let to = to.map_or_else(
+        || format!(":{}", port.container_port),
+        |ip| SocketAddr::from((ip, port.container_port)).to_string(),
+    );
+    Error::system(format!("failed to bind host port for {at}:{to}/{}: {cause}", port.protocol.as_str()))
 }
 
 /// In the companion's words.
@@ -200,7 +219,13 @@ mod tests {
     use super::*;
 
     fn request(host_ip: &str, host_ports: Option<(u16, u16)>) -> PortRequest {
-        PortRequest { container_port: 80, protocol: Protocol::Tcp, host_ip: Some(host_ip.parse().unwrap()), host_ports }
+        PortRequest {
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            host_ip: Some(host_ip.parse().unwrap()),
+            host_ports,
+            container_ips: ["172.17.0.2".parse().ok(), None],
+        }
     }
 
     fn id() -> ContainerId {
@@ -222,8 +247,36 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let error = Reservations::default().bind(&[request("127.0.0.1", Some((port, port)))]).unwrap_err();
-        let expected = format!("failed to bind host port 127.0.0.1:{port}/tcp: address already in use");
+        let expected =
+            format!("failed to bind host port for 127.0.0.1:{port}:172.17.0.2:80/tcp: address already in use");
         assert_eq!(error.message(), expected);
+    }
+
+    #[test]
+    fn sctp_is_not_published_on_loopback_and_otherwise_where_the_kernel_has_it() {
+        let sctp = |ip: &str| PortRequest { protocol: Protocol::Sctp, ..request(ip, Some((8765, 8765))) };
+        for ip in ["127.0.0.1", "0.0.0.0"] {
+            let bound = Reservations::default().bind(&[sctp(ip)]);
+            let known = fs::read_to_string("/proc/net/protocols").unwrap().contains("SCTP");
+            match bound {
+                Ok(_) => assert!(known && ip == "0.0.0.0"),
+                Err(error) if known => assert!(error.message().contains("SCTP on a loopback address"), "{error}"),
+                Err(error) => assert_eq!(
+                    error.message(),
+                    format!("error starting userland proxy: failed to listen on {ip}:8765: protocol not supported")
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn what_all_addresses_have_is_told_of_all() {
+        let mut reservations = Reservations::default();
+        let first = reservations.bind(&[request("0.0.0.0", None)]).unwrap();
+        let port = first[0].0.host_port;
+        reservations.add(&id(), first.iter().map(|(port, _)| port.clone()));
+        let error = reservations.bind(&[request("127.0.0.1", Some((port, port)))]).unwrap_err();
+        assert_eq!(error.message(), format!("Bind for 0.0.0.0:{port} failed: port is already allocated"));
     }
 
     #[test]

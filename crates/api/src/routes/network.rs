@@ -78,9 +78,26 @@ struct ListQuery {
     filters: Option<String>,
 }
 
-async fn network_list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response> {
+/// Before this version the list says of each network who is in it.
+const WITHOUT_CONTAINERS: ApiVersion = ApiVersion(1, 28);
+
+async fn network_list(
+    State(app): State<App>,
+    Version(version): Version,
+    Query(query): Query<ListQuery>,
+) -> Result<Response> {
     let filters = query::filters(query.filters.as_deref())?;
     let networks = app.engine.network_list(&filters).await?;
+    if version < WITHOUT_CONTAINERS {
+        let mut detailed = Vec::with_capacity(networks.len());
+        for network in networks {
+            // One that went meanwhile is left out.
+            if let Ok(details) = app.engine.network_inspect(network.id.as_str(), "").await {
+                detailed.push(Network::of(details, version));
+            }
+        }
+        return Ok(reply::ok(&detailed));
+    }
     Ok(reply::ok(&networks.into_iter().map(Network::from).collect::<Vec<_>>()))
 }
 

@@ -59,8 +59,7 @@ struct ListQuery {
 
 async fn volume_list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response> {
     let filters = query::filters(query.filters.as_deref())?;
-    let volumes = app.engine.volume_list(&filters).await?;
-    Ok(reply::ok(&VolumeList { volumes: volumes.into_iter().map(Volume::from).collect(), warnings: None }))
+    Ok(reply::ok(&VolumeList::from(app.engine.volume_list(&filters).await?)))
 }
 
 /// Body of create.

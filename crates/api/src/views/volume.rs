@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use gantry_domain::volume::VolumeRecord;
-use gantry_engine::container::Pruned;
+use gantry_domain::volume::{SeenVolume, VolumeRecord};
+use gantry_engine::{container::Pruned, volume as engine};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
@@ -17,7 +18,11 @@ pub struct Volume {
     pub mountpoint: String,
     pub name: String,
     pub options: Option<BTreeMap<String, String>>,
+    /// `local` or `global`.
     pub scope: String,
+    /// What a plugin says of it.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub status: Map<String, Value>,
     /// Only in disk usage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_data: Option<UsageData>,
@@ -48,6 +53,19 @@ pub struct VolumePruneResponse {
 
 impl From<VolumeRecord> for Volume {
     fn from(record: VolumeRecord) -> Self {
+        SeenVolume::from(record).into()
+    }
+}
+
+impl From<engine::VolumeList> for VolumeList {
+    fn from(list: engine::VolumeList) -> Self {
+        let warnings = (!list.warnings.is_empty()).then_some(list.warnings);
+        Self { volumes: list.volumes.into_iter().map(Volume::from).collect(), warnings }
+    }
+}
+
+impl From<SeenVolume> for Volume {
+    fn from(SeenVolume { record, scope, status }: SeenVolume) -> Self {
         Self {
             created_at: record.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             driver: record.driver,
@@ -55,7 +73,8 @@ impl From<VolumeRecord> for Volume {
             mountpoint: record.mountpoint,
             name: record.name,
             options: record.options,
-            scope: "local".to_owned(),
+            scope,
+            status,
             usage_data: None,
         }
     }

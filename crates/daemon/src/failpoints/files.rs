@@ -1,5 +1,9 @@
 //! The ports that are about files: containers' folders, volumes, root file systems, notes of execs.
 
+use std::collections::BTreeSet;
+
+use gantry_domain::volume::ToldVolume;
+
 use super::*;
 
 #[async_trait]
@@ -70,6 +74,25 @@ impl Volumes for Points<dyn Volumes> {
     }
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64> {
         through!("volumes.usage", self.0.usage(volume))
+    }
+    // What is only looked at changes nothing: a kill there is one anywhere.
+    async fn plugins(&self) -> BTreeSet<String> {
+        self.0.plugins().await
+    }
+    fn drivers(&self) -> Vec<String> {
+        self.0.drivers()
+    }
+    async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>> {
+        self.0.list(driver).await
+    }
+    async fn look(&self, driver: &str, name: &str) -> Result<Option<ToldVolume>> {
+        self.0.look(driver, name).await
+    }
+    async fn seek(&self, name: &str) -> Option<ToldVolume> {
+        self.0.seek(name).await
+    }
+    async fn seek_in_haste(&self, name: &str) -> Option<ToldVolume> {
+        self.0.seek_in_haste(name).await
     }
     async fn found(&self) -> Result<Vec<VolumeRecord>> {
         through!("volumes.found", self.0.found())

@@ -96,13 +96,20 @@ pub fn requests(
                 protocol,
                 host_ip: host_ip(&binding.host_ip)?.or(default_ip),
                 host_ports: host_ports(&binding.host_port)?,
+                container_ips: [None; 2],
             });
         }
     }
     for (container_port, protocol) in ports {
-        asked
-            .entry((container_port, protocol))
-            .or_insert_with(|| vec![PortRequest { container_port, protocol, host_ip: default_ip, host_ports: None }]);
+        asked.entry((container_port, protocol)).or_insert_with(|| {
+            vec![PortRequest {
+                container_port,
+                protocol,
+                host_ip: default_ip,
+                host_ports: None,
+                container_ips: [None; 2],
+            }]
+        });
     }
     // Fixed ports first, so that a port the engine chooses does not take one that is asked for by number.
     let mut all: Vec<PortRequest> = asked.into_values().flatten().collect();

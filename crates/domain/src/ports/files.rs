@@ -1,6 +1,10 @@
 //! The rest of the host: container folders, volumes, root file systems, log files, facts.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +17,7 @@ use crate::{
         log_shipment::LogShipment,
     },
     log::{LogBatch, LogQuery},
-    volume::VolumeRecord,
+    volume::{ToldVolume, VolumeRecord},
 };
 
 /// The folder of each container under the data root: log, `hosts`, `hostname`, `resolv.conf`.
@@ -87,6 +91,19 @@ pub trait Volumes: Send + Sync {
     async fn part_users(&self) -> Result<Vec<ContainerId>>;
     /// Bytes in use.
     async fn usage(&self, volume: &VolumeRecord) -> Result<u64>;
+    /// The names of the plugins of this host, of whatever kind: none is asked.
+    async fn plugins(&self) -> BTreeSet<String>;
+    /// Those of volumes that have been found so far.
+    fn drivers(&self) -> Vec<String>;
+    /// The volumes that a plugin has, within seconds. `NotFound` where it is none for volumes, `Unavailable` where it
+    /// cannot be asked even that.
+    async fn list(&self, driver: &str) -> Result<Vec<ToldVolume>>;
+    /// What a plugin says of a volume; `None` where it knows none of that name. Within seconds.
+    async fn look(&self, driver: &str, name: &str) -> Result<Option<ToldVolume>>;
+    /// The volume of this name of whatever plugin has one, the first by name. One that is away has none.
+    async fn seek(&self, name: &str) -> Option<ToldVolume>;
+    /// The same, and one that lately kept somebody waiting for nothing is not asked.
+    async fn seek_in_haste(&self, name: &str) -> Option<ToldVolume>;
     /// The records found beside the volumes: the third copy, for a rebuild.
     async fn found(&self) -> Result<Vec<VolumeRecord>>;
 }

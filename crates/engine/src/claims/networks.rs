@@ -137,8 +137,26 @@ impl Claims {
         self.endpoints.entry(id.clone()).or_default().insert(container.clone(), endpoint.to_owned());
     }
 
+    /// It is to leave a network, and its sandbox has not.
+    pub fn leave_half(&mut self, id: &NetworkId, container: &ContainerId) {
+        self.half_left.entry(container.clone()).or_default().insert(id.clone());
+    }
+
+    pub fn half_left(&self, container: &ContainerId) -> Vec<NetworkId> {
+        self.half_left.get(container).into_iter().flatten().cloned().collect()
+    }
+
+    /// Containers that are in a network half.
+    pub fn leaving(&self) -> Vec<ContainerId> {
+        self.half_left.keys().cloned().collect()
+    }
+
     /// Endpoint and addresses in one network.
     pub fn leave_network(&mut self, id: &NetworkId, container: &ContainerId) {
+        if let Some(left) = self.half_left.get_mut(container) {
+            left.remove(id);
+            self.half_left.retain(|_, left| !left.is_empty());
+        }
         if let Some(users) = self.endpoints.get_mut(id) {
             users.remove(container);
         }
@@ -149,6 +167,7 @@ impl Claims {
 
     /// Endpoints and addresses of a run.
     pub fn leave_networks(&mut self, container: &ContainerId) {
+        self.half_left.remove(container);
         for users in self.endpoints.values_mut() {
             users.remove(container);
         }

@@ -8,7 +8,7 @@
 
 use futures::FutureExt as _;
 use gantry_domain::{
-    Error, Result,
+    Error, NetworkId, Result,
     container::{ContainerRecord, EndpointSettings, Status, record::Endpoint},
     network::{NetworkRecord, endpoint, hosts, lent::Debt},
 };
@@ -98,6 +98,7 @@ impl Owner {
     }
 
     async fn connect_now(&mut self, typed: &str, asked: EndpointSettings) -> Result<()> {
+        self.finish_leaving().await?;
         let (network, endpoint) = self.claim_place(typed, asked)?;
         let before = self.record.run.as_ref().map(|run| run.ports.clone()).unwrap_or_default();
         let joined = match self.take_place(&network, endpoint).await {
@@ -192,12 +193,43 @@ impl Owner {
             }
             if without_ports { self.parts.ports.network.release_ports(&self.record.id).await } else { Ok(()) }
         };
-        if let Err(error) = undone.await {
-            tracing::warn!(container = %self.record.id, %error, "half a connection is left for the next verb");
-        }
+        let undone = undone.await;
         self.settle_lent().await;
-        self.parts.claims.lock().leave_network(&network.id, &self.record.id);
+        self.has_left(&network.id, undone);
         self.publish();
+    }
+
+    /// Its addresses are free when its sandbox has let go of them, and not before.
+    pub(super) fn has_left(&self, network: &NetworkId, left: Result<()>) {
+        let mut claims = self.parts.claims.lock();
+        match left {
+            Ok(()) => claims.leave_network(network, &self.record.id),
+            Err(error) => {
+                tracing::warn!(container = %self.record.id, %error, "still half in a network: gone on with by the sweep");
+                claims.leave_half(network, &self.record.id);
+            }
+        }
+    }
+
+    /// Goes on with what `has_left` could not finish. Nothing to do mostly.
+    pub(crate) async fn finish_leaving(&mut self) -> Result<()> {
+        let half = self.parts.claims.lock().half_left(&self.record.id);
+        if half.is_empty() {
+            return Ok(());
+        }
+        self.save().await?;
+        if self.status.has_process()
+            && let Some(setup) = self.sandbox_setup()?
+        {
+            self.parts.ports.network.update_sandbox(&setup).await?;
+            self.resolve().await?;
+            if setup.ports.is_empty() {
+                self.parts.ports.network.release_ports(&self.record.id).await?;
+            }
+        }
+        let mut claims = self.parts.claims.lock();
+        half.iter().for_each(|network| claims.leave_network(network, &self.record.id));
+        Ok(())
     }
 
     /// The container's own lines in its hosts file follow its addresses; whatever else is in it stays.

@@ -54,10 +54,16 @@ impl Owner {
         let before = self.record.clone();
         self.record.networks.remove(&name);
         let endpoint = self.record.run.as_mut().and_then(|run| run.endpoints.remove(&name));
-        if let Err(error) = self.save().await {
+        let debt = endpoint.as_ref().and_then(|endpoint| Debt::of_endpoint(&self.record.id, endpoint));
+        if let Err(error) = self.save_letting_go(debt.clone()).await {
             self.record.networks = before.networks;
             self.record.run = before.run;
             return Err(error);
+        }
+        if let Some(debt) = debt {
+            self.parts.return_interface(&debt).await;
+            self.parts.debts.release(&debt.id);
+            self.settle_lent().await;
         }
         if let Some(network) = endpoint.and_then(|endpoint| endpoint.network_id) {
             self.parts.claims.lock().leave_network(&network, &self.record.id);
@@ -86,6 +92,7 @@ impl Owner {
             entry.map(|(name, _)| name.clone())
         };
         let Some(name) = name else { return Err(self.not_connected(&network.name)) };
+        self.finish_leaving().await?;
         let before = self.record.clone();
         self.record.networks.remove(&name);
         let endpoint = self.record.run.as_mut().and_then(|run| run.endpoints.remove(&name));
@@ -101,7 +108,7 @@ impl Owner {
                 failed => failed,
             };
             if let Err(error) = left {
-                self.undo_disconnect(before, debt).await;
+                self.undo_disconnect(before, network, debt).await;
                 return Err(
                     error.context(format!("container {} failed to leave network {}", self.record.id, network.name))
                 );
@@ -119,11 +126,19 @@ impl Owner {
     }
 
     /// It is in the network still: record and sandbox say so again.
-    async fn undo_disconnect(&mut self, before: ContainerRecord, debt: Option<Debt>) {
+    async fn undo_disconnect(&mut self, before: ContainerRecord, network: &NetworkRecord, debt: Option<Debt>) {
+        let after = (self.record.networks.clone(), self.record.run.clone());
         self.record.networks = before.networks;
         self.record.run = before.run;
+        if let Err(error) = self.save_after_all(debt.clone()).await {
+            // What is durable holds: it is not in the network, and what it had of plugins is owed.
+            (self.record.networks, self.record.run) = after;
+            debt.iter().for_each(|debt| self.parts.debts.release(&debt.id));
+            self.settle_lent().await;
+            self.has_left(&network.id, Err(error));
+            return self.publish();
+        }
         let undone = async {
-            self.save_after_all(debt).await?;
             if let Some(setup) = self.sandbox_setup()? {
                 self.parts.ports.network.update_sandbox(&setup).await?;
             }

@@ -92,8 +92,9 @@ impl Owner {
         }
         let host_ip = self.host_binding(&setup)?;
         let requests = port::requests(&self.record.config.exposed_ports, &self.record.host_config, host_ip)?;
+        let container_ips = [setup.target(false), setup.target(true)];
         Ok(requests.into_iter().fold(WantedPorts::default(), |mut wanted, request| {
-            wanted.add(request, v4, v6);
+            wanted.add(PortRequest { container_ips, ..request }, v4, v6);
             wanted
         }))
     }
@@ -190,8 +191,13 @@ mod tests {
 
     #[test]
     fn a_routed_family_takes_no_port_of_the_host() {
-        let request =
-            PortRequest { container_port: 80, protocol: Protocol::Tcp, host_ip: None, host_ports: Some((8080, 8080)) };
+        let request = PortRequest {
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            host_ip: None,
+            host_ports: Some((8080, 8080)),
+            container_ips: [None; 2],
+        };
         let wanted = |v4, v6| {
             let mut wanted = WantedPorts::default();
             wanted.add(request.clone(), v4, v6);

@@ -151,6 +151,19 @@ impl Holding {
         Ok(())
     }
 
+    /// What nobody wants after all is given back by itself: debts of its own, in the write that strikes it off this one.
+    pub async fn part_with(&mut self, gifts: &[Gift]) -> Result<()> {
+        let mut rest = self.debt.clone();
+        for gift in gifts {
+            rest.forgive(gift);
+        }
+        self.parts.owe(gifts.iter().map(Debt::of_gift).collect(), vec![Write::Debt(rest.clone())]).await?;
+        self.parts.debts.insert(rest.clone(), true);
+        self.debt = rest;
+        self.parts.debts.dropped.notify_one();
+        Ok(())
+    }
+
     /// To be written together with the record that has it from now on.
     pub fn gone(&self) -> Write {
         Write::DebtGone { id: self.debt.id.clone() }

@@ -135,7 +135,7 @@ impl Lending<'_> {
         Ok(config)
     }
 
-    /// One that the plugin chooses is asked for until it is none of the host's own; the others go back with the debt.
+    /// One that the plugin chooses is asked for until it is none of the host's own; the others go back.
     async fn pool(&self, config: &IpamConfig, holding: &mut Holding) -> Result<GivenPool> {
         let lent = self.network.lent.clone().unwrap_or_default();
         let request = PoolRequest {
@@ -158,16 +158,13 @@ impl Lending<'_> {
             if fits {
                 break given;
             }
-            unfit.push(given.id);
+            unfit.push(gift);
             if unfit.len() == CHOICES {
                 return Err(Error::system(format!("the ipam driver {} has only pools of the host's own", lent.ipam)));
             }
         };
-        for id in unfit {
-            self.parts.ports.plugins.release_pool(&lent.ipam, &id).await?;
-            if let Owed::Network(owed) = &mut holding.debt.what {
-                owed.pools.retain(|pool| pool.id != id);
-            }
+        if !unfit.is_empty() {
+            holding.part_with(&unfit).await?;
         }
         Ok(found)
     }

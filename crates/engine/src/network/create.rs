@@ -175,7 +175,7 @@ fn apply_template(claims: &Claims, network: &mut NetworkRecord) -> Result<()> {
     let name = network.config_from.clone();
     let template = claims.networks.values().find(|other| other.name == name);
     let Some(template) = template.filter(|template| template.config_only) else {
-        return Err(Error::not_found(format!("configuration network \"{name}\" not found")));
+        return Err(Error::not_found(format!("configuration network \"{name}\" does not exist")));
     };
     network.ipam = template.ipam.clone();
     network.enable_ipv4 = template.enable_ipv4;

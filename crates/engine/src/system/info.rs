@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gantry_domain::{Result, container::Status, network::lent::BUILT_IN};
+use gantry_domain::{Result, container::Status, network::lent::BUILT_IN, volume::LOCAL};
 
 use super::{SystemInfo, SystemVersion, count};
 use crate::{Engine, parts::Parts};
@@ -45,6 +45,7 @@ impl Engine {
             warnings,
             cdi_devices: drivers.cdi.names().map(ToOwned::to_owned).collect(),
             network_drivers: network_drivers(parts),
+            volume_drivers: volume_drivers(parts),
             event_listeners: parts.events.listeners() as i64,
             now: jiff::Timestamp::now(),
         })
@@ -59,6 +60,13 @@ impl Engine {
             init_version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
+}
+
+fn volume_drivers(parts: &Parts) -> Vec<String> {
+    let mut drivers = parts.ports.volumes.drivers();
+    drivers.push(LOCAL.to_owned());
+    drivers.sort();
+    drivers
 }
 
 fn network_drivers(parts: &Parts) -> Vec<String> {

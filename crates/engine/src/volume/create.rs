@@ -4,28 +4,34 @@ use std::collections::BTreeMap;
 
 use gantry_domain::{
     ContainerId, Error, Result,
+    container::record::SCHEMA,
     event::{Event, EventType},
     id::random_hex,
     ports::Write,
     text::ram_in_bytes,
-    volume::{ANONYMOUS_LABEL, VolumeRecord},
+    volume::{ANONYMOUS_LABEL, LOCAL, SeenVolume, ToldVolume, VolumeRecord},
 };
 use jiff::Timestamp;
 
-use super::VolumeCreate;
+use super::{Turn, VolumeCreate};
 use crate::{
     Engine,
     parts::{Parts, detached},
 };
 
 impl Engine {
-    pub async fn volume_create(&self, mut request: VolumeCreate) -> Result<VolumeRecord> {
+    /// What is told of it is what its driver says.
+    pub async fn volume_create(&self, mut request: VolumeCreate) -> Result<SeenVolume> {
         if request.name.is_empty() {
             request.name = random_hex();
             request.labels.get_or_insert_default().insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
         let parts = self.parts.clone();
-        detached(async move { ensure(&parts, request, None, Durable::Now).await }).await
+        detached(async move {
+            let made = ensure(&parts, request, None, Durable::Now).await?;
+            Ok(super::list::seen(&parts, Some(made.clone()), &made.name).await.unwrap_or_else(|| made.into()))
+        })
+        .await
     }
 }
 
@@ -52,21 +58,54 @@ pub(crate) async fn ensure(
     if let Some(found) = claim(parts, &request.name, &asked, user)? {
         return Ok(found);
     }
-    if matches!(asked.as_str(), "" | "local") {
+    let anonymous = request.labels.as_ref().is_some_and(|labels| labels.contains_key(ANONYMOUS_LABEL));
+    if asked.is_empty()
+        && !anonymous
+        && let Some(told) = parts.ports.volumes.seek_in_haste(&request.name).await
+    {
+        return adopt(parts, told, user, &turn).await;
+    }
+    if matches!(asked.as_str(), "" | LOCAL) {
         check_options(request.options.as_ref()).map_err(|error| error.context(format!("create {}", request.name)))?;
     }
     // Of a removal that did not come to its end.
     super::delete::take_away(parts, &request.name, &turn).await?;
-    let mut volume = VolumeRecord {
-        schema: gantry_domain::container::record::SCHEMA,
+    let volume = VolumeRecord {
+        schema: SCHEMA,
         generation: 1,
         name: request.name,
-        driver: if asked.is_empty() { "local".to_owned() } else { asked },
+        driver: if asked.is_empty() { LOCAL.to_owned() } else { asked },
         created: Timestamp::now(),
         mountpoint: String::new(),
         options: request.options,
         labels: request.labels,
     };
+    let volume = make(parts, volume, user, durable, &turn).await?;
+    drop(turn);
+    publish(parts, &volume, "create");
+    Ok(volume)
+}
+
+/// A volume that only a plugin knew is one of ours too from now on: its labels and options are not known.
+pub(super) async fn adopt(
+    parts: &Parts,
+    told: ToldVolume,
+    user: Option<&ContainerId>,
+    turn: &Turn,
+) -> Result<VolumeRecord> {
+    super::delete::take_away(parts, &told.name, turn).await?;
+    let volume = VolumeRecord { generation: 1, ..SeenVolume::told(None, told).record };
+    make(parts, volume, user, Durable::Now, turn).await
+}
+
+/// Folder, record, claim.
+async fn make(
+    parts: &Parts,
+    mut volume: VolumeRecord,
+    user: Option<&ContainerId>,
+    durable: Durable,
+    _its: &Turn,
+) -> Result<VolumeRecord> {
     let made = parts.ports.volumes.create(&volume).await?;
     volume.mountpoint = made.mountpoint.to_string_lossy().into_owned();
     if durable == Durable::Now
@@ -80,15 +119,11 @@ pub(crate) async fn ensure(
         }
         return Err(error);
     }
-    {
-        let mut claims = parts.claims.lock();
-        if let Some(user) = user {
-            claims.use_volume(&volume.name, user);
-        }
-        claims.volumes.insert(volume.name.clone(), volume.clone());
+    let mut claims = parts.claims.lock();
+    if let Some(user) = user {
+        claims.use_volume(&volume.name, user);
     }
-    drop(turn);
-    publish(parts, &volume, "create");
+    claims.volumes.insert(volume.name.clone(), volume.clone());
     Ok(volume)
 }
 

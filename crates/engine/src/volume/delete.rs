@@ -40,9 +40,16 @@ pub(crate) async fn remove(parts: &Parts, name: &str) -> Result<()> {
 /// where its plugin is not there to do its part.
 async fn remove_as_asked(parts: &Parts, name: &str, force: bool) -> Result<()> {
     let turn = parts.volume_turns.take(name).await;
+    parts.claims.lock().kept.refuse_volume(name)?;
+    let known = {
+        let claims = parts.claims.lock();
+        claims.volumes.contains_key(name) || claims.going_volumes.contains_key(name)
+    };
+    if !known && let Some(told) = parts.ports.volumes.seek(name).await {
+        super::create::adopt(parts, told, None, &turn).await?;
+    }
     {
         let claims = parts.claims.lock();
-        claims.kept.refuse_volume(name)?;
         let users = claims.volume_users(name);
         if !users.is_empty() {
             let users: Vec<&str> = users.iter().map(gantry_domain::ContainerId::as_str).collect();

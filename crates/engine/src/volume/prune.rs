@@ -1,6 +1,6 @@
 //! `POST /volumes/prune`.
 
-use gantry_domain::{Error, Result, container::validate::ApiVersion, event::EventType, filter::Filters};
+use gantry_domain::{Error, Result, container::validate::ApiVersion, event::EventType, filter::Filters, volume::LOCAL};
 
 use crate::{Engine, container::Pruned};
 
@@ -8,7 +8,8 @@ use crate::{Engine, container::Pruned};
 const ANONYMOUS_ONLY: ApiVersion = ApiVersion(1, 42);
 
 impl Engine {
-    /// Removes volumes that no container has. A volume with driver options is never pruned, as in dockerd.
+    /// Removes volumes that no container has. One of a plugin, or with driver options, is never pruned, as in
+    /// dockerd.
     pub async fn volume_prune(&self, filters: &Filters, api: ApiVersion) -> Result<Pruned> {
         filters.check_keys(if api >= ANONYMOUS_ONLY { &["label", "label!", "all"] } else { &["label", "label!"] })?;
         let all = api < ANONYMOUS_ONLY || filters.bool_or("all", false)?;
@@ -23,7 +24,9 @@ impl Engine {
         for volume in volumes {
             let labels = volume.labels.clone().unwrap_or_default();
             let has_options = volume.options.as_ref().is_some_and(|options| !options.is_empty());
-            let chosen = (all || volume.is_anonymous()) && crate::image::prune_labels_match(filters, &labels);
+            let chosen = volume.driver == LOCAL
+                && (all || volume.is_anonymous())
+                && crate::image::prune_labels_match(filters, &labels);
             if !chosen || has_options || !self.parts.claims.lock().volume_users(&volume.name).is_empty() {
                 continue;
             }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod copies;
+mod debts;
 mod failures;
 mod health;
 mod lab;

@@ -170,7 +170,7 @@ async fn a_container_whose_record_cannot_be_used_runs_on_and_is_not_touched() {
 async fn a_kept_record_keeps_its_name_and_its_volumes() {
     let (lab, _) = with_a_record_that_is_kept(true, "").await;
     assert!(lab.create("web", json!({})).await.expect_err("its name").is_conflict());
-    let volume = lab.engine.volume_list(&Filters::default()).await.unwrap().remove(0);
+    let volume = lab.engine.volume_list(&Filters::default()).await.unwrap().volumes.remove(0).record;
     assert!(lab.engine.volume_delete(&volume.name, false).await.expect_err("in use").is_conflict());
 }
 

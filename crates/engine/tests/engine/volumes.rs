@@ -13,7 +13,7 @@ fn named(name: &str) -> VolumeCreate {
 impl Lab {
     async fn volume_names(&self) -> Vec<String> {
         let all = self.engine.volume_list(&Filters::default()).await.unwrap();
-        all.into_iter().map(|volume| volume.name).collect()
+        all.volumes.into_iter().map(|volume| volume.record.name).collect()
     }
 }
 

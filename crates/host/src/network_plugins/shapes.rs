@@ -219,6 +219,7 @@ mod tests {
                 protocol: Protocol::Udp,
                 host_ip: Some("127.0.0.1".parse().unwrap()),
                 host_ports: Some((53, 54)),
+                container_ips: [None; 2],
             }],
             driver: [("k".to_owned(), "v".to_owned())].into(),
             mac: Some([2, 0x42, 0, 0, 0, 1]),

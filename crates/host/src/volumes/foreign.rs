@@ -1,13 +1,28 @@
 //! Volumes of plugins. What a plugin mounts is bound at the volume's own place while somebody uses it, so that all that
 //! is done with volumes (parts, copies, filling) is the same for every driver.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use gantry_domain::{ContainerId, Error, Result, volume::VolumeRecord};
+use futures::future::join_all;
+use gantry_domain::{
+    ContainerId, Error, Result,
+    volume::{LOCAL, ToldVolume, VolumeRecord},
+};
 use serde_json::json;
+use tokio::time::timeout;
 
-use super::{LOCAL, LocalVolumes, RECORD};
-use crate::{blocking::blocking, plugins::Plugin};
+use super::{LocalVolumes, RECORD};
+use crate::{
+    blocking::blocking,
+    plugins::{Limit, Plugin},
+};
+
+/// For which plugin has a volume: who makes one waits for it.
+const SEEKING: Duration = Duration::from_secs(4);
 
 impl LocalVolumes {
     /// `None` for our own driver. `NotFound` where the plugin is not there.
@@ -21,6 +36,44 @@ impl LocalVolumes {
         found.map(Some).ok_or_else(missing)
     }
 
+    /// The same in little time; `Unavailable` for one that is not reached.
+    async fn plugin_to_look(&self, driver: &str) -> Result<Plugin> {
+        let found = self.plugins.find_within(driver, "VolumeDriver", Limit::LOOK).await?;
+        found.ok_or_else(|| Error::not_found(format!("plugin \"{driver}\" not found")))
+    }
+
+    /// What it does not tell in time is an error with its words.
+    pub(super) async fn list_there(&self, driver: &str) -> Result<Vec<ToldVolume>> {
+        let plugin = self.plugin_to_look(driver).await?;
+        let mut volumes = plugin.volume_list(Limit::LOOK).await?;
+        if !volumes.is_empty() {
+            let scope = self.plugins.volume_scope(&plugin).await;
+            volumes.iter_mut().for_each(|told| told.scope.clone_from(&scope));
+        }
+        Ok(volumes)
+    }
+
+    pub(super) async fn look_there(&self, driver: &str, name: &str) -> Result<Option<ToldVolume>> {
+        let plugin = self.plugin_to_look(driver).await?;
+        let looked = plugin.volume_look(name, Limit::LOOK).await;
+        match looked.map_err(|away| Error::unavailable(away.text("VolumeDriver.Get")))? {
+            Some(told) => Ok(Some(ToldVolume { scope: self.plugins.volume_scope(&plugin).await, ..told })),
+            None => Ok(None),
+        }
+    }
+
+    /// All are asked at once, for a few seconds; it is noted which said nothing in them.
+    pub(super) async fn seek_there(&self, name: &str, plugins: BTreeSet<String>) -> Option<ToldVolume> {
+        let asked = plugins.iter().map(|driver| async move {
+            let sought = timeout(SEEKING, self.look_there(driver, name)).await;
+            if sought.is_err() {
+                self.plugins.note_slow(driver);
+            }
+            sought.ok()?.ok().flatten()
+        });
+        join_all(asked).await.into_iter().flatten().next()
+    }
+
     /// The same for a volume of which only the name is known.
     pub(super) async fn plugin_of(&self, folder: &Path) -> Result<Option<Plugin>> {
         let path = folder.join(RECORD);
@@ -32,7 +85,8 @@ impl LocalVolumes {
         }
     }
 
-    pub(super) async fn create_there(&self, plugin: &Plugin, volume: &VolumeRecord) -> Result<()> {
+    /// Whether it had none.
+    pub(super) async fn create_there(&self, plugin: &Plugin, volume: &VolumeRecord) -> Result<bool> {
         let options = json!(volume.options.clone().unwrap_or_default());
         let created = plugin.volume_create(&volume.name, options).await;
         created.map_err(|error| error.context(format!("create {}", volume.name)))

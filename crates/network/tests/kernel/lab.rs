@@ -283,7 +283,13 @@ pub fn setup(network: &NetworkRecord, n: u8) -> SandboxSetup {
 
 pub fn publish(protocol: Protocol, host_ip: Option<&str>, host_port: u16, container_port: u16) -> PortRequest {
     let host_ip = host_ip.map(|ip| ip.parse().unwrap());
-    PortRequest { container_port, protocol, host_ip, host_ports: Some((host_port, host_port)) }
+    PortRequest {
+        container_port,
+        protocol,
+        host_ip,
+        host_ports: Some((host_port, host_port)),
+        container_ips: [None; 2],
+    }
 }
 
 /// Reserves the ports and makes the sandbox, as the engine does.

@@ -223,7 +223,7 @@ fn driver_status(found: &SystemInfo) -> Vec<[String; 2]> {
 fn plugins(found: &SystemInfo) -> Plugins {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     Plugins {
-        volume: names(&["local"]),
+        volume: found.volume_drivers.clone(),
         network: found.network_drivers.clone(),
         authorization: None,
         log: names(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),
