@@ -97,7 +97,9 @@ def test_a_shim_that_is_not_there_fails_the_start_and_a_path_is_no_name(engine):
     done = engine.docker("start", "absent", check=False)
     said = 'failed to resolve runtime path: runtime "io.containerd.absent.v2" binary not installed "containerd-shim-absent-v2": file does not exist'
     assert done.returncode == 1 and said in done.stderr, done.stderr
-    assert engine.inspect("absent")["State"]["Status"] == "created"
+    state = engine.inspect("absent")["State"]
+    assert (state["Status"], state["ExitCode"]) == ("created", 128)
+    assert state["Error"] == f"failed to create task for container: failed to start shim: {said}"
     engine.docker("rm", "absent")
     for name in (shutil.which(STOCK), "nosuch", ".kata.v2"):
         done = engine.docker("create", "--runtime", name, "busybox", "true", check=False)

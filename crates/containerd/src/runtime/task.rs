@@ -52,7 +52,7 @@ impl ContainerdRuntime {
             let request = CreateTaskRequest { runtime_path: String::new(), ..request };
             made = self.make_task_of(&setup.id, &request).await;
         }
-        made.map_err(|error| start_error::classified(error.context(start_error::CREATE_CONTEXT)))
+        made.map_err(start_error::of_create)
     }
 
     async fn make_task_of(&self, id: &ContainerId, request: &CreateTaskRequest) -> Result<u32> {
