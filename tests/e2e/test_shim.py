@@ -1,10 +1,13 @@
 """Which shim runs a container, what it keeps, and what its process finds."""
 
+import json
+import os
 import pathlib
+import shutil
 
 import pytest
 
-from harness import wait_until
+from harness import run, wait_until
 
 OURS, STOCK = "containerd-shim-gantry-v1", "containerd-shim-runc-v2"
 STOCK_NAME = "io.containerd.runc.v2"
@@ -42,6 +45,86 @@ def test_the_default_runtime_turns_our_shim_off(fresh):
     engine = fresh("--default-runtime", STOCK_NAME)
     engine.docker("run", "-d", "--name", "one", "busybox", "sleep", "1000")
     assert shim_of(engine, "one")[1] == STOCK
+
+
+# Another type's shim: containerd's own, under a name of its own.
+OTHER, OTHER_NAME = "containerd-shim-other-v3", "io.containerd.other.v3"
+
+
+@pytest.fixture
+def path_with_other(tmp_path):
+    """A PATH on which a shim of another type lies."""
+    folder = tmp_path / "shims"
+    folder.mkdir()
+    shutil.copy(shutil.which(STOCK), folder / OTHER)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_a_shim_that_is_named_by_its_type_runs_a_container(fresh, path_with_other):
+    engine = fresh(env={"PATH": path_with_other})
+    engine.docker("run", "-d", "--name", "other", "--runtime", OTHER_NAME, "busybox", "sh", "-c", "echo said; exec sleep 1000")
+    assert shim_of(engine, "other")[1] == OTHER
+    assert engine.inspect("other")["HostConfig"]["Runtime"] == OTHER_NAME
+    assert OTHER_NAME not in engine.api("GET", "/info")[1]["Runtimes"]
+    assert engine.out("exec", "other", "echo", "hello") == "hello"
+    assert engine.out("logs", "other") == "said"
+    engine.restart()
+    engine.docker("restart", "-t", "0", "other")
+    assert shim_of(engine, "other")[1] == OTHER
+    assert engine.out("exec", "other", "echo", "hello") == "hello"
+    engine.docker("rm", "-f", "other")
+
+
+def test_a_shim_that_is_configured_by_its_type_gets_its_options(fresh, path_with_other, tmp_path):
+    spy = tmp_path / "spy"
+    spy.write_text(f'#!/bin/sh\necho called >> {tmp_path}/calls\nexec runc "$@"\n')
+    spy.chmod(0o755)
+    engine = fresh(start=False, env={"PATH": path_with_other})
+    stock = {"runtimeType": STOCK_NAME, "options": {"BinaryName": str(spy)}}
+    engine.config.write_text(json.dumps({"runtimes": {"named": {"runtimeType": OTHER_NAME}, "spied": stock}}))
+    engine.start()
+    engine.load_busybox()
+    assert engine.api("GET", "/info")[1]["Runtimes"]["named"] == {}
+    engine.docker("run", "-d", "--name", "one", "--runtime", "named", "busybox", "sleep", "1000")
+    assert shim_of(engine, "one")[1] == OTHER and not (tmp_path / "calls").exists()
+    engine.docker("run", "-d", "--name", "two", "--runtime", "spied", "busybox", "sleep", "1000")
+    assert shim_of(engine, "two")[1] == STOCK and (tmp_path / "calls").exists()
+    engine.docker("rm", "-f", "one", "two")
+
+
+def test_a_shim_that_is_not_there_fails_the_start_and_a_path_is_no_name(engine):
+    engine.docker("create", "--name", "absent", "--runtime", "io.containerd.absent.v2", "busybox", "true")
+    done = engine.docker("start", "absent", check=False)
+    said = 'failed to resolve runtime path: runtime "io.containerd.absent.v2" binary not installed "containerd-shim-absent-v2": file does not exist'
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    state = engine.inspect("absent")["State"]
+    assert (state["Status"], state["ExitCode"]) == ("created", 128)
+    assert state["Error"] == f"failed to create task for container: failed to start shim: {said}"
+    engine.docker("rm", "absent")
+    for name in (shutil.which(STOCK), "nosuch", ".kata.v2"):
+        done = engine.docker("create", "--runtime", name, "busybox", "true", check=False)
+        assert f"unknown or invalid runtime name: {name}" in done.stderr, done.stderr
+    # Ours is used as before.
+    engine.docker("run", "-d", "--name", "after", "busybox", "sleep", "1000")
+    assert shim_of(engine, "after")[1] == OURS
+    engine.docker("rm", "-f", "after")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        ({}, "either a runtimeType or a path must be configured"),
+        ({"path": "/x", "runtimeType": "a.b"}, "cannot configure both path and runtimeType for the same runtime"),
+        ({"path": "/x", "options": {"Root": "/y"}}, "options cannot be used with a path runtime"),
+        ({"runtimeType": "a.b", "runtimeArgs": ["-x"]}, "args cannot be used with a runtimeType runtime"),
+        ({"runtimeType": "a.b", "options": {"ConfigPath": 7}}, "invalid type"),
+    ],
+)
+def test_a_runtime_that_is_configured_in_two_ways_is_refused(fresh, runtime, said):
+    engine = fresh(start=False)
+    engine.config.write_text(json.dumps({"runtimes": {"x": runtime}}))
+    done = run(*engine.argv(), "--validate", check=False)
+    assert done.returncode == 1 and "runtime x: " in done.stderr and said in done.stderr, done.stderr
 
 
 def test_a_shim_keeps_little_and_one_thread(engine):

@@ -2,6 +2,10 @@
 //!
 //! Built by `daemon` from flags and daemon.json, swapped whole on SIGHUP.
 
+mod shims;
+
+pub use shims::{OtherShimOptions, RuncShimOptions, ShimOptions, ShimSettings, is_shim_name};
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +35,7 @@ pub struct Settings {
     /// Where the specs of device vendors are; with none there are no devices by CDI.
     pub cdi_spec_dirs: Vec<String>,
     pub default_runtime: String,
-    /// Name → path and arguments.
+    /// Name → path and arguments, or a shim.
     pub runtimes: BTreeMap<String, RuntimeSettings>,
     pub default_ulimits: BTreeMap<String, Ulimit>,
     pub default_shm_size: i64,
@@ -106,6 +110,9 @@ pub struct RuntimeSettings {
     pub path: String,
     #[serde(rename = "runtimeArgs", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// Instead of a path.
+    #[serde(skip)]
+    pub shim: Option<ShimSettings>,
 }
 
 impl Default for Settings {
@@ -118,7 +125,7 @@ impl Default for Settings {
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             default_runtime: "runc".into(),
             runtimes: ["runc", STOCK_SHIM]
-                .map(|name| (name.into(), RuntimeSettings { path: "runc".into(), args: Vec::new() }))
+                .map(|name| (name.into(), RuntimeSettings { path: "runc".into(), ..RuntimeSettings::default() }))
                 .into(),
             default_ulimits: BTreeMap::new(),
             default_shm_size: 64 << 20,

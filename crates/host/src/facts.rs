@@ -7,6 +7,8 @@ mod devices;
 mod mounts;
 mod ps;
 mod system;
+#[cfg(test)]
+mod tree;
 mod usage;
 
 use std::path::{Path, PathBuf};

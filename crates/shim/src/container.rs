@@ -48,8 +48,6 @@ use state::State;
 
 /// In the bundle, by the runtime.
 pub(crate) const INIT_PID_FILE: &str = "init.pid";
-/// The log of runs that are made one after the other.
-const LOG: &str = "log.json";
 
 pub(crate) struct Container {
     runtime: Runtime,

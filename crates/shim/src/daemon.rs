@@ -23,7 +23,7 @@ use crate::{
     host::{
         log,
         memory::Watch,
-        poll::{Poll, Source},
+        poll::{Interest, Poll, Source},
         process,
     },
     proto::{
@@ -37,6 +37,9 @@ use publisher::Publisher;
 
 /// How long events may still take to reach containerd when all else is done.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Until somebody is taken in again where there was no room.
+const REST: Duration = Duration::from_millis(100);
 
 /// What stays the same.
 #[derive(Debug)]
@@ -58,6 +61,7 @@ pub(crate) struct Daemon {
     pub(crate) poll: Poll,
     signals: OwnedFd,
     listener: UnixListener,
+    listening: Interest,
     connections: Connections,
     pub(crate) children: Children,
     publisher: Publisher,
@@ -81,7 +85,8 @@ impl Daemon {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let (poll, signals) = (Poll::new()?, process::signals()?);
         listener.set_nonblocking(true)?;
-        poll.add(&listener, Source::Listener)?;
+        let mut listening = None;
+        poll.set(&listener, Source::Listener, &mut listening, Some(EventFlags::IN))?;
         poll.add(&signals, Source::Children)?;
         Ok(Self {
             publisher: Publisher::new(facts.events.clone(), facts.namespace.clone()),
@@ -89,6 +94,7 @@ impl Daemon {
             poll,
             signals,
             listener,
+            listening,
             connections: Connections::default(),
             children: Children::default(),
             container: None,
@@ -131,11 +137,35 @@ impl Daemon {
     }
 
     fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
-            if let Err(error) = self.connections.add(socket, &self.poll) {
-                log::error("a connection could not be taken", error);
+        loop {
+            match self.listener.accept() {
+                Ok((socket, _)) => {
+                    if let Err(error) = self.connections.add(socket, &self.poll) {
+                        log::error("a connection could not be taken", error);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
+                Err(error) => {
+                    log::error("no connection can be taken for a while", error);
+                    return self.rest_listener();
+                }
             }
         }
+    }
+
+    /// No descriptor or no memory is left, and the kernel would tell of who waits there without end.
+    fn rest_listener(&mut self) {
+        let listened = self.poll.set(&self.listener, Source::Listener, &mut self.listening, None);
+        if let Err(error) = listened {
+            log::error("the socket stays listened to", error);
+        }
+        self.after(REST, |daemon| {
+            let wanted = Some(EventFlags::IN);
+            if let Err(error) = daemon.poll.set(&daemon.listener, Source::Listener, &mut daemon.listening, wanted) {
+                log::error("the socket is not listened to", error);
+            }
+        });
     }
 
     fn hear_connection(&mut self, number: u32, flags: EventFlags) {

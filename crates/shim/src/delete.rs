@@ -49,8 +49,7 @@ pub(crate) fn delete(args: &Args) -> io::Result<()> {
 
 fn force(runtime: &Runtime, id: &str) -> Result<(), String> {
     let told = |failure: crate::runc::Failure| failure.told("failed to remove the runtime's container");
-    let call =
-        runtime.call(["delete", "--force", id], "log.json").keeping_output().map_err(|error| error.to_string())?;
+    let call = runtime.call(["delete", "--force", id]).keeping_output().map_err(|error| error.to_string())?;
     let (pid, running) = call.spawn().map_err(told)?;
     let status = loop {
         match waitpid(Some(pid), WaitOptions::empty()) {

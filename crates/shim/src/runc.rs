@@ -7,6 +7,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use rustix::{fs::MemfdFlags, process::Pid};
@@ -55,8 +56,15 @@ impl Runtime {
         Path::new(&self.root).join(id).exists()
     }
 
-    /// A call of the runtime. Calls that may run beside each other need logs of their own.
-    pub(crate) fn call<'a>(&self, words: impl IntoIterator<Item = &'a str>, log: &str) -> Call {
+    /// A call of the runtime, with a log of its own, for others may run beside it.
+    pub(crate) fn call<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Call {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let log = format!("log.{}.json", LAST.fetch_add(1, Ordering::Relaxed));
+        Call { passing: true, ..self.logged_call(words, &log) }
+    }
+
+    /// A call whose log has this name, and stays.
+    pub(crate) fn logged_call<'a>(&self, words: impl IntoIterator<Item = &'a str>, log: &str) -> Call {
         let log = self.bundle.join(log);
         let mut command = Command::new(&self.program);
         command.args(["--root", &self.root, "--log"]).arg(&log).args(["--log-format", "json"]);
@@ -65,7 +73,7 @@ impl Runtime {
         }
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let told = fs::metadata(&log).map_or(0, |meta| meta.len());
-        Call { program: self.program.clone(), command, log, told, output: None }
+        Call { program: self.program.clone(), command, log, passing: false, told, output: None }
     }
 }
 
@@ -75,6 +83,8 @@ pub(crate) struct Call {
     program: String,
     command: Command,
     log: PathBuf,
+    /// Nobody needs the log when the run has ended.
+    passing: bool,
     /// What of the log is of earlier runs.
     told: u64,
     output: Option<File>,
@@ -107,7 +117,8 @@ impl Call {
     /// Starts it. The descriptors that it was given are closed here.
     pub(crate) fn spawn(mut self) -> Result<(Pid, Running), Failure> {
         let spawned = process::spawn(&mut self.command);
-        let running = Running { program: self.program, log: self.log, told: self.told, output: self.output };
+        let Self { program, log, passing, told, output, .. } = self;
+        let running = Running { program, log, passing, told, output };
         match spawned {
             Ok(pid) => Ok((pid, running)),
             Err(error) => {
@@ -140,8 +151,17 @@ fn not_started(program: &str, error: &io::Error) -> String {
 pub(crate) struct Running {
     program: String,
     log: PathBuf,
+    passing: bool,
     told: u64,
     output: Option<File>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.passing {
+            let _ = fs::remove_file(&self.log);
+        }
+    }
 }
 
 impl Running {
@@ -247,7 +267,7 @@ half a li"#;
     fn a_program_that_is_not_there_is_told_as_go_tells_it() {
         let options = Options { binary_name: "/no/such/runtime".into(), ..Options::default() };
         let runtime = Runtime::new(&options, "ns", Path::new("/no/bundle"));
-        let failure = runtime.call(["create"], "log.json").spawn().unwrap_err();
+        let failure = runtime.logged_call(["create"], "log.json").spawn().unwrap_err();
         assert_eq!(
             failure.told("OCI runtime create failed"),
             "OCI runtime create failed: unable to retrieve OCI runtime error (open /no/bundle/log.json: no such file \
@@ -260,11 +280,30 @@ half a li"#;
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("log.json"), "{\"level\":\"error\",\"msg\":\"old\"}\n").unwrap();
         let options = Options { binary_name: "false".into(), ..Options::default() };
-        let call = Runtime::new(&options, "ns", dir.path()).call(["kill"], "log.json");
+        let call = Runtime::new(&options, "ns", dir.path()).logged_call(["create"], "log.json");
         let (pid, running) = call.keeping_output().unwrap().spawn().unwrap();
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
         let failure = running.ended(1).unwrap_err();
         assert_eq!(failure.told("x"), "x: false did not terminate successfully: exit status 1");
+    }
+
+    #[test]
+    fn calls_beside_each_other_are_told_by_their_own_logs_which_do_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("runtime");
+        // --root R --log L --log-format json WORD
+        fs::write(&program, "#!/bin/sh\nsleep 0.2; echo '{\"level\":\"error\",\"msg\":\"'$7'\"}' >>$4; exit 1\n")
+            .unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let options = Options { binary_name: program.to_string_lossy().into_owned(), ..Options::default() };
+        let runtime = Runtime::new(&options, "ns", dir.path());
+        let both = ["pause", "kill"].map(|word| runtime.call([word]).spawn().unwrap());
+        let told = both.map(|(pid, running)| {
+            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+            running.ended(1).unwrap_err().told("x")
+        });
+        assert_eq!(told, ["x: pause", "x: kill"]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the runtime alone");
     }
 
     #[test]

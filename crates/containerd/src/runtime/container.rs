@@ -87,8 +87,8 @@ impl ContainerdRuntime {
             labels: self.labels(),
             image: setup.image.clone(),
             runtime: Some(Runtime {
-                name: options::SHIM.to_owned(),
-                options: Some(config.options(&setup.runtime, &self.folders)?.to_any()),
+                name: config.other_shim(&setup.runtime)?.unwrap_or(options::SHIM).to_owned(),
+                options: config.options(&setup.runtime, (0, 0), &self.folders)?,
             }),
             spec: Some(options::oci("Spec", setup.spec.clone())),
             snapshotter: self.snapshotter(&setup.snapshotter),

@@ -1,6 +1,7 @@
 //! What containerd-client lacks: runc's options and the type urls of OCI documents.
 
 use containerd_client::to_any;
+use gantry_domain::settings::ShimOptions;
 use prost::Name;
 use prost_types::Any;
 
@@ -10,9 +11,15 @@ pub const SHIM: &str = gantry_domain::settings::STOCK_SHIM;
 /// Key and type url of the third copy of the record in containerd's container.
 pub const RECORD: &str = "io.gantry/record";
 
-/// `containerd.runc.v1.Options`, the fields that are used here.
+/// `containerd.runc.v1.Options`, save for checkpoints.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RuncOptions {
+    #[prost(bool, tag = "1")]
+    pub no_pivot_root: bool,
+    #[prost(bool, tag = "2")]
+    pub no_new_keyring: bool,
+    #[prost(string, tag = "3")]
+    pub shim_cgroup: String,
     /// Owner of the pipes that the shim gives a process: root in its user namespace.
     #[prost(uint32, tag = "4")]
     pub io_uid: u32,
@@ -35,6 +42,37 @@ impl Name for RuncOptions {
 impl RuncOptions {
     pub fn to_any(&self) -> Any {
         to_any(self)
+    }
+}
+
+/// `runtimeoptions.v1.Options`: a file of a shim that is not runc's.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OtherOptions {
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    #[prost(string, tag = "2")]
+    pub config_path: String,
+}
+
+impl Name for OtherOptions {
+    const NAME: &'static str = "Options";
+    const PACKAGE: &'static str = "runtimeoptions.v1";
+}
+
+/// Options of a shim that is configured by its type.
+pub fn of_shim(options: &ShimOptions) -> Any {
+    match options.clone() {
+        ShimOptions::Runc(runc) => to_any(&RuncOptions {
+            no_pivot_root: runc.no_pivot_root,
+            no_new_keyring: runc.no_new_keyring,
+            shim_cgroup: runc.shim_cgroup,
+            io_uid: runc.io_uid,
+            io_gid: runc.io_gid,
+            binary_name: runc.binary_name,
+            root: runc.root,
+            systemd_cgroup: runc.systemd_cgroup,
+        }),
+        ShimOptions::Other(other) => to_any(&OtherOptions { type_url: other.type_url, config_path: other.config_path }),
     }
 }
 

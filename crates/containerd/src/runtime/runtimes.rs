@@ -10,15 +10,20 @@ use std::{
 
 use gantry_domain::{
     Error, Result,
-    settings::{RuntimeSettings, STOCK_SHIM, Settings},
+    settings::{RuntimeSettings, STOCK_SHIM, Settings, ShimOptions, is_shim_name},
 };
 
-use super::{Folders, options::RuncOptions};
+use prost_types::Any;
+
+use super::{
+    Folders,
+    options::{self, RuncOptions},
+};
 
 /// What the runtime needs of the engine's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeConfig {
-    /// Name → path and arguments.
+    /// Name → path and arguments, or a shim.
     pub runtimes: BTreeMap<String, RuntimeSettings>,
     pub default_runtime: String,
     /// runc asks systemd for the cgroups.
@@ -47,28 +52,60 @@ impl From<&Settings> for RuntimeConfig {
     }
 }
 
+/// What a runtime's name stands for.
+#[derive(Debug)]
+enum Meaning<'a> {
+    /// A program, under our shim or containerd's own.
+    Program(&'a str, &'a RuntimeSettings),
+    /// Another shim of containerd's, which knows itself what it runs.
+    Shim(&'a str, Option<&'a ShimOptions>),
+}
+
 impl RuntimeConfig {
-    fn runtime(&self, name: &str) -> Result<(&str, &RuntimeSettings)> {
+    fn meaning<'a>(&'a self, name: &'a str) -> Result<Meaning<'a>> {
         let name = if name.is_empty() { &self.default_runtime } else { name };
-        self.runtimes
-            .get_key_value(name)
-            .map(|(name, settings)| (name.as_str(), settings))
-            .ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {name}")))
+        match self.runtimes.get_key_value(name) {
+            Some((_, RuntimeSettings { shim: Some(shim), .. })) => Ok(Meaning::Shim(&shim.kind, shim.options.as_ref())),
+            Some((name, settings)) => Ok(Meaning::Program(name, settings)),
+            None if is_shim_name(name) => Ok(Meaning::Shim(name, None)),
+            None => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
+        }
+    }
+
+    /// The shim that a runtime's name stands for, in containerd's words, where it is neither runc's nor ours.
+    pub(super) fn other_shim<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>> {
+        match self.meaning(name)? {
+            Meaning::Shim(kind, _) => Ok(Some(kind)),
+            Meaning::Program(..) => Ok(None),
+        }
     }
 
     /// Whether a container of this runtime is run by containerd's own shim whatever else there is.
     pub(super) fn wants_stock_shim(&self, name: &str) -> Result<bool> {
-        self.runtime(name).map(|(name, _)| name == STOCK_SHIM)
+        self.meaning(name).map(|meaning| matches!(meaning, Meaning::Program(STOCK_SHIM, _)))
     }
 
     /// The program that the default runtime's name stands for.
     pub(super) fn default_program(&self) -> Result<&str> {
-        self.runtime("").map(|(name, settings)| program(name, settings))
+        Ok(match self.meaning("")? {
+            Meaning::Program(name, settings) => program(name, settings),
+            Meaning::Shim(..) => "runc",
+        })
     }
 
-    /// containerd's options for the runtime of this name; an empty one is the default's.
-    pub(super) fn options(&self, name: &str, folders: &Folders) -> Result<RuncOptions> {
-        let (name, settings) = self.runtime(name)?;
+    /// containerd's options for the runtime of this name; an empty one is the default's. The owner is that of the pipes
+    /// of a process.
+    pub(super) fn options(&self, name: &str, owner: (u32, u32), folders: &Folders) -> Result<Option<Any>> {
+        match self.meaning(name)? {
+            Meaning::Program(name, settings) => {
+                let options = self.runc_options(name, settings, folders)?;
+                Ok(Some(RuncOptions { io_uid: owner.0, io_gid: owner.1, ..options }.to_any()))
+            }
+            Meaning::Shim(_, options) => Ok(options.map(options::of_shim)),
+        }
+    }
+
+    fn runc_options(&self, name: &str, settings: &RuntimeSettings, folders: &Folders) -> Result<RuncOptions> {
         let binary = if settings.args.is_empty() {
             program(name, settings).to_owned()
         } else {
@@ -144,6 +181,8 @@ fn shell_word(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use gantry_domain::settings::{OtherShimOptions, ShimSettings};
+
     use super::*;
 
     fn folders(dir: &Path) -> Folders {
@@ -154,7 +193,7 @@ mod tests {
     #[test]
     fn an_unknown_runtime_is_the_callers_fault() {
         let dir = tempfile::tempdir().unwrap();
-        let error = RuntimeConfig::default().options("nosuch", &folders(dir.path())).unwrap_err();
+        let error = RuntimeConfig::default().options("nosuch", (0, 0), &folders(dir.path())).unwrap_err();
         assert_eq!(error.message(), "unknown or invalid runtime name: nosuch");
     }
 
@@ -170,11 +209,25 @@ mod tests {
     }
 
     #[test]
+    fn a_shim_by_its_type_gets_its_own_options_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = ShimOptions::Other(OtherShimOptions { config_path: "/etc/x".into(), ..Default::default() });
+        let shim = Some(ShimSettings { kind: "/opt/shim".into(), options: Some(options) });
+        let named = RuntimeSettings { shim, ..RuntimeSettings::default() };
+        let config = RuntimeConfig { runtimes: BTreeMap::from([("x".into(), named)]), ..RuntimeConfig::default() };
+        assert_eq!(config.other_shim("x").unwrap(), Some("/opt/shim"));
+        let any = config.options("x", (1, 1), &folders(dir.path())).unwrap().unwrap();
+        assert_eq!((any.type_url.as_str(), &any.value[..]), ("runtimeoptions.v1.Options", &b"\x12\x06/etc/x"[..]));
+        assert_eq!(config.other_shim("io.containerd.kata.v2").unwrap(), Some("io.containerd.kata.v2"));
+        assert_eq!(config.options("io.containerd.kata.v2", (1, 1), &folders(dir.path())).unwrap(), None);
+    }
+
+    #[test]
     fn arguments_of_a_runtime_reach_it_unchanged() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = RuntimeSettings { path: "/bin/echo".into(), args: vec!["it's".into(), "$HOME *".into()] };
-        let config = RuntimeConfig { runtimes: BTreeMap::from([("x".into(), settings)]), ..RuntimeConfig::default() };
-        let options = config.options("x", &folders(dir.path())).unwrap();
+        let settings =
+            RuntimeSettings { path: "/bin/echo".into(), args: vec!["it's".into(), "$HOME *".into()], shim: None };
+        let options = RuntimeConfig::default().runc_options("x", &settings, &folders(dir.path())).unwrap();
         let output = std::process::Command::new(options.binary_name).args(["a b", "c"]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "it's $HOME * a b c\n");
     }

@@ -3,7 +3,7 @@
 use gantry_domain::{Error, ErrorKind};
 
 /// What dockerd puts in front of a failed creation of a task.
-pub const CREATE_CONTEXT: &str = "failed to create task for container";
+const CREATE_CONTEXT: &str = "failed to create task for container";
 
 /// A program that cannot be run or found is the caller's fault (the client then exits with 126 or 127), all else is
 /// the engine's (128). Kinds that say more (`Unavailable`, `NotFound`, …) are kept.
@@ -28,6 +28,17 @@ pub fn classified(error: Error) -> Error {
     Error::invalid(message).with_source(error)
 }
 
+/// A failed creation of a task. What containerd says itself, before there is a shim, has no class behind it in dockerd.
+pub fn of_create(error: Error) -> Error {
+    let said = error.message();
+    let own = said.starts_with("failed to start shim: ").then(|| said.strip_suffix(": unknown")).flatten();
+    let error = match own.map(str::to_owned) {
+        Some(text) => Error::new(error.kind(), text).with_source(error),
+        None => error,
+    };
+    classified(error.context(CREATE_CONTEXT))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +60,15 @@ mod tests {
     fn a_file_where_a_folder_is_needed_asks_about_the_mount() {
         let error = classified(Error::system("mount x: not a directory: unknown"));
         assert!(error.message().ends_with("exists and is the expected type"), "{error}");
+    }
+
+    #[test]
+    fn a_shim_that_is_not_there_is_told_without_a_class() {
+        let error = of_create(Error::system("failed to start shim: failed to resolve runtime path: x: unknown"));
+        let text = "failed to create task for container: failed to start shim: failed to resolve runtime path: x";
+        assert_eq!(error.message(), text);
+        let error = of_create(Error::system("failed to create shim task: OCI runtime create failed: x: unknown"));
+        assert!(error.message().ends_with("x: unknown"), "{error}");
     }
 
     #[test]

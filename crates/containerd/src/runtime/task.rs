@@ -20,11 +20,7 @@ use gantry_domain::{
 use jiff::Timestamp;
 use prost::Message;
 
-use super::{
-    ContainerdRuntime,
-    options::{self, RuncOptions},
-    start_error,
-};
+use super::{ContainerdRuntime, options, start_error};
 use crate::client::{Client, error, retry};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -33,9 +29,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 impl ContainerdRuntime {
     pub(super) async fn make_task(&self, setup: &TaskSetup) -> Result<u32> {
         let config = self.config();
-        let (io_uid, io_gid) = setup.stdio_owner;
-        let options = RuncOptions { io_uid, io_gid, ..config.options(&setup.runtime, &self.folders)? };
-        let shim = if config.wants_stock_shim(&setup.runtime)? { String::new() } else { self.shim.path() };
+        let other = config.other_shim(&setup.runtime)?;
+        let shim = match other {
+            Some(other) => other.to_owned(),
+            None if config.wants_stock_shim(&setup.runtime)? => String::new(),
+            None => self.shim.path(),
+        };
         let request = CreateTaskRequest {
             container_id: setup.id.to_string(),
             rootfs: labelled(self.mounts(&setup.id).await?, &setup.mount_label),
@@ -44,16 +43,16 @@ impl ContainerdRuntime {
             stderr: setup.stderr.clone(),
             terminal: setup.terminal,
             // Given here too, so that a changed path of a runtime holds from the next start on.
-            options: Some(options.to_any()),
+            options: config.options(&setup.runtime, setup.stdio_owner, &self.folders)?,
             runtime_path: shim.clone(),
             ..CreateTaskRequest::default()
         };
         let mut made = self.make_task_of(&setup.id, &request).await;
-        if made.as_ref().is_err_and(|error| self.shim.was_missed(&shim, error)) {
+        if other.is_none() && made.as_ref().is_err_and(|error| self.shim.was_missed(&shim, error)) {
             let request = CreateTaskRequest { runtime_path: String::new(), ..request };
             made = self.make_task_of(&setup.id, &request).await;
         }
-        made.map_err(|error| start_error::classified(error.context(start_error::CREATE_CONTEXT)))
+        made.map_err(start_error::of_create)
     }
 
     async fn make_task_of(&self, id: &ContainerId, request: &CreateTaskRequest) -> Result<u32> {

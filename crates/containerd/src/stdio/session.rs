@@ -228,16 +228,49 @@ async fn greet(folder: &RunFolder) -> Result<Option<(UnixStream, u32, u64)>> {
             }
             Err(error) => return Err(error),
         };
-        control.set_read_timeout(Some(ANSWER))?;
-        let hello =
-            Message::Hello { version: VERSION, role: Role::Control, stdin: false, stdout: false, stderr: false };
-        frame::send(&control, &hello, &[])?;
-        let Some((_, data)) = frame::read(&mut &control)? else { return Ok(None) };
-        match frame::message(&data)? {
-            Message::Welcome { pid, run, .. } => Ok(Some((control, pid, run))),
-            _ => Err(io::ErrorKind::InvalidData.into()),
+        match welcome(&control) {
+            Ok(welcome) => Ok(welcome.map(|(pid, run)| (control, pid, run))),
+            // It died with us in its queue. That can outlive it for a moment: a child of ours that is being started
+            // has a copy of the listening socket until it executes its program.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     });
     let greeted = greeting.await.map_err(|error| Error::system("joining a companion failed").with_source(error))?;
     greeted.map_err(|error| Error::from(error).context("the companion does not answer"))
+}
+
+/// Process id and run of who answers; `None` when the connection ends instead.
+fn welcome(mut control: &UnixStream) -> io::Result<Option<(u32, u64)>> {
+    control.set_read_timeout(Some(ANSWER))?;
+    let hello = Message::Hello { version: VERSION, role: Role::Control, stdin: false, stdout: false, stderr: false };
+    frame::send(control, &hello, &[])?;
+    let Some((_, data)) = frame::read(&mut control)? else { return Ok(None) };
+    match frame::message(&data)? {
+        Message::Welcome { pid, run, .. } => Ok(Some((pid, run))),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_companion_that_dies_with_a_caller_in_its_queue_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let id = ContainerId::random();
+        let folder = RunFolder::new(root.path(), &id);
+        std::fs::create_dir(folder.path()).unwrap();
+        let listener = folder.listen().unwrap();
+        let dying = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(listener);
+        });
+        assert!(greet(&folder).await.unwrap().is_none());
+        dying.join().unwrap();
+    }
 }

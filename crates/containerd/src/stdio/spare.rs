@@ -118,6 +118,8 @@ pub(super) fn place(spares: &Spares, setup: &StdioSetup, folder: &RunFolder, pla
         }),
         None => spares.shelf.start().map_err(Refused::Dead).and_then(|spare| assign_to(spare, &assign, &fds)),
     };
+    // Before the next spare is forked, which would have a copy until it executes its program.
+    drop(listener);
     spares.refill();
     let (control, child, pid) = placed.map_err(|refused| match refused {
         Refused::Dead(error) => Error::system("the companion did not start").with_source(error),

@@ -7,9 +7,10 @@ use gantry_domain::{
         host_config::{LogConfig, Ulimit},
         validate,
     },
-    settings::{RuntimeSettings, Settings},
+    settings::{RuntimeSettings, STOCK_SHIM, Settings, ShimOptions, ShimSettings, is_shim_name},
 };
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::config::{Environment, merge::Values};
 
@@ -17,7 +18,7 @@ pub fn settings(values: &Values, environment: &Environment) -> Result<Settings, 
     let defaults = Settings::default();
     let runtimes = runtimes(values)?;
     let default_runtime = values.text("default-runtime");
-    if !runtimes.contains_key(&default_runtime) {
+    if !runtimes.contains_key(&default_runtime) && !is_shim_name(&default_runtime) {
         return Err(format!("specified default runtime '{default_runtime}' does not exist"));
     }
     let or = |value: String, other: &str| if value.is_empty() { other.to_owned() } else { value };
@@ -150,23 +151,42 @@ fn runtimes(values: &Values) -> Result<BTreeMap<String, RuntimeSettings>, String
     let mut runtimes = Settings::default().runtimes;
     let Value::Object(given) = values.get("runtimes") else { return Ok(runtimes) };
     for (name, value) in given {
-        if name == "runc" || name == "io.containerd.runc.v2" {
+        if name == "runc" || name == STOCK_SHIM {
             return Err(format!("runtime name '{name}' is reserved"));
         }
-        if value.get("runtimeType").is_some_and(|kind| kind != "") || value.get("options").is_some() {
-            return Err(format!(
-                "runtime '{name}': gantryd takes a path and runtimeArgs, other containerd shims (runtimeType, \
-                 options) are not there yet"
-            ));
-        }
-        let runtime: RuntimeSettings =
-            serde_json::from_value(value).map_err(|error| format!("runtime '{name}': {error}"))?;
-        if runtime.path.is_empty() {
-            return Err(format!("runtime '{name}': either a runtimeType or a path must be configured"));
-        }
+        let runtime = runtime(value).map_err(|error| format!("runtime {name}: {error}"))?;
         runtimes.insert(name, runtime);
     }
     Ok(runtimes)
+}
+
+/// One of daemon.json's `runtimes`; the refusals are dockerd's.
+fn runtime(value: Value) -> Result<RuntimeSettings, String> {
+    #[derive(Deserialize)]
+    struct Given {
+        #[serde(default, rename = "runtimeType")]
+        kind: String,
+        #[serde(default)]
+        options: Map<String, Value>,
+        #[serde(flatten)]
+        program: RuntimeSettings,
+    }
+    let Given { kind, options, program } = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let refused = match (program.path.is_empty(), kind.is_empty()) {
+        (true, true) => Some("either a runtimeType or a path must be configured"),
+        (false, false) => Some("cannot configure both path and runtimeType for the same runtime"),
+        (false, true) if !options.is_empty() => Some("options cannot be used with a path runtime"),
+        (true, false) if !program.args.is_empty() => Some("args cannot be used with a runtimeType runtime"),
+        _ => None,
+    };
+    if let Some(text) = refused {
+        return Err(text.to_owned());
+    }
+    if kind.is_empty() {
+        return Ok(program);
+    }
+    let options = (!options.is_empty()).then(|| ShimOptions::read(&kind, &options)).transpose()?;
+    Ok(RuntimeSettings { shim: Some(ShimSettings { kind, options }), ..program })
 }
 
 fn ulimits(values: &Values) -> Result<BTreeMap<String, Ulimit>, String> {

@@ -35,9 +35,6 @@ impl Engine {
 async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<ContainerCreated> {
     let settings = parts.settings.load_full();
     let facts = parts.facts().await;
-    if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
-        gantry_domain::container::name::check(name)?;
-    }
     let (config, host, networking) = (&mut request.config, &mut request.host_config, &mut request.networking);
     let mut warnings = endpoints::gate(config, host, networking, request.api)?;
     let found = parts.catalog.for_container(&config.image, request.platform.as_ref()).await;
@@ -57,6 +54,9 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
         &facts,
         request.api,
     )?);
+    if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
+        gantry_domain::container::name::check(name)?;
+    }
     if request.config.cmd.as_deref().unwrap_or_default().is_empty()
         && request.config.entrypoint.as_deref().unwrap_or_default().is_empty()
     {

@@ -1,6 +1,6 @@
 //! `DELETE /containers/{id}`: a durable tombstone, then everything the container has, then the 2xx.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use gantry_domain::{ErrorKind, Result, container::Status, ports::Write, volume::VolumeRecord};
@@ -8,7 +8,7 @@ use gantry_domain::{ErrorKind, Result, container::Status, ports::Write, volume::
 use super::{
     ContainerDelete,
     kill::kill_and_wait,
-    owner::{Hurry, Owner},
+    owner::{Handle, Hurry, Owner, Removal},
 };
 use crate::{Engine, parts::detached};
 
@@ -24,6 +24,7 @@ impl Engine {
         let handle = self.parts.container(name)?;
         let typed = name.to_owned();
         let work = async move {
+            let _removal = Removal::new(&handle);
             let _hurry = request.force.then(|| Hurry::new(&handle));
             let status = handle.snapshot().status;
             if status == Status::Removing {
@@ -36,25 +37,17 @@ impl Engine {
                 // back-off cannot be written (a full disk) the removal ends it.
                 let _ = handle.run(|owner| owner.cancel_restart().boxed()).await;
             }
-            if request.force && handle.snapshot().status.has_process() {
-                let killed = kill_and_wait(&handle).await;
-                if let Err(error) = killed
-                    && handle.snapshot().status.has_process()
-                {
-                    return Err(error.context(format!("cannot remove container \"{typed}\": could not kill container")));
+            let removed = loop {
+                if request.force && handle.snapshot().status.has_process() {
+                    kill(&handle, &typed).await?;
                 }
-            }
-            let removed = handle
-                .run(move |owner| {
-                    async move {
-                        if !(request.force && owner.status == Status::Restarting) {
-                            owner.snapshot().may_remove(&typed)?;
-                        }
-                        owner.remove(request.volumes).await
-                    }
-                    .boxed()
-                })
-                .await;
+                let typed = typed.clone();
+                let tried = handle.run(move |owner| owner.remove_by_request(typed, request).boxed()).await;
+                // A start that was queued before the removal came.
+                if tried.is_ok() || !(request.force && handle.snapshot().status.has_process()) {
+                    break tried;
+                }
+            };
             match removed {
                 // Auto-remove or another client was first: it is gone, as was asked.
                 Err(error) if error.is_not_found() => Ok(()),
@@ -65,7 +58,23 @@ impl Engine {
     }
 }
 
+async fn kill(handle: &Arc<Handle>, typed: &str) -> Result<()> {
+    match kill_and_wait(handle).await {
+        Err(error) if handle.snapshot().status.has_process() => {
+            Err(error.context(format!("cannot remove container \"{typed}\": could not kill container")))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Owner {
+    async fn remove_by_request(&mut self, typed: String, request: ContainerDelete) -> Result<()> {
+        if !(request.force && self.status == Status::Restarting) {
+            self.snapshot().may_remove(&typed)?;
+        }
+        self.remove(request.volumes).await
+    }
+
     /// Removes the container. After the tombstone there is no way back: what fails is tried again by the sweeps.
     pub(crate) async fn remove(&mut self, volumes: bool) -> Result<()> {
         let before = self.status;

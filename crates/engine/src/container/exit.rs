@@ -115,7 +115,6 @@ impl Owner {
         self.exit_timer = None;
         self.network_events("disconnect");
         self.tear_down().await;
-        self.set_clearing(false);
         if self.status == Status::Restarting {
             self.run_again_later(ran_for);
         } else if self.status == Status::Exited

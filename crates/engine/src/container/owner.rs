@@ -59,6 +59,8 @@ pub(crate) struct Handle {
     hurry: watch::Sender<u32>,
     /// API restarts under way: the exit in their middle neither removes nor restarts the container.
     restarts: AtomicU32,
+    /// API removals under way: nobody starts what they are to remove.
+    removals: AtomicU32,
     /// Between the first and the last step of a start.
     starting: watch::Sender<bool>,
     /// A run is over and known to be, and what it has is not yet taken away.
@@ -103,9 +105,33 @@ impl Drop for Restarting {
     }
 }
 
+/// An API removal, until it is answered.
+pub(crate) struct Removal(Arc<Handle>);
+
+impl Removal {
+    pub fn new(handle: &Arc<Handle>) -> Self {
+        handle.removals.fetch_add(1, Ordering::SeqCst);
+        Self(handle.clone())
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.0.removals.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Handle {
     pub fn is_restarting_by_request(&self) -> bool {
         self.restarts.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether a client may start it: a start that waits behind a removal comes too late.
+    pub fn may_be_started(&self) -> Result<()> {
+        match self.removals.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            _ => Err(Error::conflict("container is marked for removal and cannot be started")),
+        }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -254,6 +280,7 @@ impl Owner {
             progress: watch::Sender::new(progress),
             hurry: watch::Sender::new(0),
             restarts: AtomicU32::new(0),
+            removals: AtomicU32::new(0),
             starting: watch::Sender::new(false),
             clearing: watch::Sender::new(false),
         });

@@ -38,6 +38,7 @@ impl Owner {
     async fn finish_restart(&mut self, restarting: Restarting, stopped: Result<()>) -> Result<()> {
         drop(restarting);
         stopped?;
+        self.handle.may_be_started()?;
         self.begin_anew();
         self.start().await?;
         self.event("restart", &[]);

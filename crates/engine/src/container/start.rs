@@ -32,6 +32,8 @@ use crate::{
 
 /// runc and the shim together; beyond it something hangs.
 const TASK_LIMIT: Duration = Duration::from_secs(120);
+/// Until a failed start is recorded where there was no room for it.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Starts a container that does not run; one that does is `Unchanged`.
@@ -46,6 +48,7 @@ impl Owner {
         if self.snapshot().may_start()? == Outcome::Unchanged {
             return Ok(Outcome::Unchanged);
         }
+        self.handle.may_be_started()?;
         for timer in [self.restart_timer.take(), self.exit_timer.take()].into_iter().flatten() {
             timer.abort();
         }
@@ -288,7 +291,8 @@ impl Owner {
             now.error = Some(message);
         });
         if let Err(failed) = self.save().await {
-            tracing::warn!(container = %self.record.id, error = %failed, "the failed start could not be recorded");
+            tracing::warn!(container = %self.record.id, error = %failed, "the failed start could not be recorded yet");
+            self.record_later();
         }
         if again {
             self.run_again_later(Duration::ZERO);
@@ -296,6 +300,27 @@ impl Owner {
             self.remove_quietly().await;
         }
         error
+    }
+
+    /// On a full disk: a gantryd that comes next goes by what is written, and its policy would start the container.
+    fn record_later(&mut self) {
+        let handle = self.handle.clone();
+        // Owned by this owner: ended by a start or a removal, which write the record themselves.
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            // A container that is gone meanwhile has no record.
+            let _ = handle.run(|owner| owner.record_failed_start().map(Ok).boxed()).await;
+        });
+        if let Some(before) = self.exit_timer.replace(timer.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    async fn record_failed_start(&mut self) {
+        let at_rest = !self.status.has_process() && self.status != Status::Removing;
+        if at_rest && self.save().await.is_err() {
+            self.record_later();
+        }
     }
 
     pub(crate) fn policy_wants(&self, code: u32) -> bool {

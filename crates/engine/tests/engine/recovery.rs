@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_domain::{
-    ContainerId,
+    ContainerId, Error,
     container::Exit,
     filter::Filters,
     ports::{KeptRecord, RecordKind},
@@ -313,4 +313,22 @@ async fn a_start_cut_off_before_its_process_ran_is_undone() {
     assert!(!lab.actions().await.contains(&"die".to_owned()), "no run, no exit");
     lab.engine.container_start("web").await.unwrap();
     assert_eq!(lab.inspect("web").await.snapshot.record.id, id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_failed_on_a_full_disk_is_on_record_when_there_is_room() {
+    let lab = Lab::new().await;
+    lab.running("web", json!({"RestartPolicy": {"Name": "on-failure"}})).await;
+    lab.settle().await;
+    lab.fakes.calls.fail_always("store.commit container", Error::system("No space left on device"));
+    lab.engine.container_restart("web", None, Some(1)).await.unwrap_err();
+    lab.settle().await;
+    lab.fakes.calls.heal();
+    lab.settle().await;
+    let starts = lab.starts();
+    let lab = Lab::on(killed(lab).await).await;
+    lab.settle().await;
+    assert_eq!((lab.status("web").await, lab.starts()), ("exited", starts));
+    let record = lab.inspect("web").await.snapshot.record;
+    assert!(record.error.contains("No space left"), "{}", record.error);
 }

@@ -166,6 +166,52 @@ async fn a_removal_that_hangs_is_gone_on_with_by_the_next_gantryd() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_by_force_takes_also_what_a_start_before_it_brings_up() {
+    let lab = Lab::new().await;
+    lab.create("web", json!({})).await.unwrap();
+    // Longer than a look at the state, and shorter than the patience with a job.
+    lab.fakes.calls.slow("runtime.create_task", Duration::from_secs(2));
+    let removal = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        lab.remove("web").await
+    };
+    let (started, removed) = tokio::join!(lab.engine.container_start("web"), removal);
+    started.unwrap();
+    removed.unwrap();
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_waits_when_a_removal_comes_is_refused() {
+    let lab = Lab::new().await;
+    lab.create("web", json!({})).await.unwrap();
+    lab.fakes.calls.slow("runtime.update_container", Duration::from_secs(1));
+    let after = |time: u64| tokio::time::sleep(Duration::from_millis(time));
+    let start = async {
+        after(100).await;
+        lab.engine.container_start("other").await
+    };
+    let restart = async {
+        after(100).await;
+        lab.engine.container_restart("other", None, None).await
+    };
+    let removal = async {
+        after(200).await;
+        lab.remove("other").await
+    };
+    // A rename holds the container meanwhile.
+    let (renamed, started, restarted, removed) =
+        tokio::join!(lab.engine.container_rename("web", "other"), start, restart, removal);
+    renamed.unwrap();
+    let refusal = "container is marked for removal and cannot be started";
+    assert_eq!(started.unwrap_err().message(), refusal);
+    restarted.unwrap_err();
+    removed.unwrap();
+    assert_eq!(lab.starts(), 0);
+    assert!(lab.fakes.held().is_empty(), "{:?}", lab.fakes.held());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_whose_volume_does_not_answer_does_not_keep_the_container() {
     let lab = Lab::new().await;
     let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());

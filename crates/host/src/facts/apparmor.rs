@@ -79,22 +79,12 @@ fn profile(root: &Path, engine: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    /// A host as it is recorded in `/sys` and `/etc`.
-    fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::facts::tree::tree;
 
     #[test]
     fn a_profile_is_found_by_its_whole_name_in_the_kernels_list() {
         let list = "/usr/bin/man (enforce)\ndocker-default-2 (enforce)\nlsb_release (complain)\n";
-        let root = host(&[("sys/kernel/security/apparmor/profiles", list)]);
+        let root = tree(&[("sys/kernel/security/apparmor/profiles", list)]);
         assert!(!is_loaded(root.path(), "docker-default"));
         assert!(is_loaded(root.path(), "docker-default-2") && is_loaded(root.path(), "/usr/bin/man"));
         assert!(!is_loaded(Path::new("/nowhere"), "docker-default"));
@@ -102,17 +92,17 @@ mod tests {
 
     #[test]
     fn apparmor_counts_only_where_it_is_switched_on() {
-        assert!(enabled(host(&[("sys/module/apparmor/parameters/enabled", "Y\n")]).path()));
-        assert!(!enabled(host(&[("sys/module/apparmor/parameters/enabled", "N\n")]).path()));
-        assert!(!enabled(host(&[]).path()));
+        assert!(enabled(tree(&[("sys/module/apparmor/parameters/enabled", "Y\n")]).path()));
+        assert!(!enabled(tree(&[("sys/module/apparmor/parameters/enabled", "N\n")]).path()));
+        assert!(!enabled(tree(&[]).path()));
     }
 
     #[test]
     fn the_profile_takes_from_the_host_what_the_host_has() {
-        let bare = profile(host(&[]).path(), "unconfined");
+        let bare = profile(tree(&[]).path(), "unconfined");
         assert!(bare.starts_with("@{PROC}=/proc/\n") && !bare.contains("include"));
         assert!(!bare.contains("@NAME@") && !bare.contains("@BASE@") && !bare.contains("@ENGINE@"), "{bare}");
-        let root = host(&[
+        let root = tree(&[
             ("etc/apparmor.d/abi/3.0", ""),
             ("etc/apparmor.d/tunables/global", ""),
             ("etc/apparmor.d/abstractions/base", ""),
@@ -124,8 +114,8 @@ mod tests {
 
     #[test]
     fn an_engine_with_an_odd_profile_adds_no_rule() {
-        assert_eq!(own_profile(host(&[("proc/self/attr/current", "gantryd (enforce)\n")]).path()), "gantryd");
-        assert_eq!(own_profile(host(&[("proc/self/attr/current", "a, file,\n")]).path()), "unconfined");
-        assert_eq!(own_profile(host(&[]).path()), "unconfined");
+        assert_eq!(own_profile(tree(&[("proc/self/attr/current", "gantryd (enforce)\n")]).path()), "gantryd");
+        assert_eq!(own_profile(tree(&[("proc/self/attr/current", "a, file,\n")]).path()), "unconfined");
+        assert_eq!(own_profile(tree(&[]).path()), "unconfined");
     }
 }

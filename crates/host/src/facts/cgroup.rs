@@ -66,16 +66,7 @@ fn v1(root: &Path, base: &Path) -> CgroupFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().expect("a folder");
-        for (path, content) in files {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("has a parent")).expect("made");
-            std::fs::write(path, content).expect("written");
-        }
-        root
-    }
+    use crate::facts::tree::tree;
 
     #[test]
     fn v2_is_told_by_its_controllers_file() {

@@ -181,16 +181,7 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().expect("a folder");
-        for (path, content) in files {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("has a parent")).expect("made");
-            std::fs::write(path, content).expect("written");
-        }
-        root
-    }
+    use crate::facts::tree::tree;
 
     #[test]
     fn v2_figures_are_read_as_recorded() {

@@ -6,7 +6,7 @@ use prost::Message as _;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Container, INIT_PID_FILE, LOG, Process, State,
+    Container, INIT_PID_FILE, Process, State,
     streams::{Outputs, Streams},
 };
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 };
 
 const CONSOLE: &str = "init.console";
+/// The log of the runtime's `create`; others have passing ones.
+const LOG: &str = "log.json";
 
 /// What of the bundle's spec is needed here.
 #[derive(Deserialize)]
@@ -126,7 +128,7 @@ impl Daemon {
         words.extend(options.no_pivot_root.then_some("--no-pivot"));
         words.extend(options.no_new_keyring.then_some("--no-new-keyring"));
         words.push(&self.facts.id);
-        streams.give(runtime.call(words, LOG))
+        streams.give(runtime.logged_call(words, LOG))
     }
 
     fn created(&mut self, reply: Reply, request: task::Create, begun: Begun, result: Result<(), Failure>) {
@@ -190,7 +192,7 @@ impl Daemon {
 
     /// What the runtime has made and nobody can use.
     fn discard(&mut self, runtime: &Runtime, mounted: bool) {
-        let call = runtime.call(["delete", "--force", &self.facts.id], LOG);
+        let call = runtime.call(["delete", "--force", &self.facts.id]);
         self.run(call, move |daemon, result| {
             if let Err(failure) = result {
                 log::error("an unusable container stays", failure.told("delete"));

@@ -7,7 +7,7 @@ use std::{
 
 use prost::Message as _;
 
-use super::{Container, LOG, Process, no_container, no_process};
+use super::{Container, Process, no_container, no_process};
 use crate::{
     daemon::{Daemon, Reply},
     host::{mounts, process},
@@ -43,9 +43,10 @@ impl Daemon {
             });
         match carriers {
             Ok(carriers) => self.when_drained(carriers, Instant::now() + DRAINING, move |daemon| {
+                // Another call may have been faster.
                 let removed = daemon.container.as_mut().and_then(|container| container.execs.remove(&exec));
-                let deleted = removed.map(|exec| deleted(&exec.process)).unwrap_or_default();
-                daemon.answer(reply, Ok(deleted.encode_to_vec()));
+                let removed = removed.ok_or_else(|| no_process(&exec));
+                daemon.answer(reply, removed.map(|exec| deleted(&exec.process).encode_to_vec()));
             }),
             Err(refusal) => self.refuse(reply, refusal),
         }
@@ -54,14 +55,14 @@ impl Daemon {
     fn delete_init(&mut self, reply: Reply) {
         let allowed = match &self.container {
             None => Err(no_container()),
-            Some(container) => {
-                container.state.may_delete().map_err(Refusal::unknown).map(|()| container.init.carriers.clone())
-            }
+            Some(container) => container.state.may_delete().map_err(Refusal::unknown),
         };
         match allowed {
-            Ok(carriers) => self.when_drained(carriers, Instant::now() + DRAINING, move |daemon| {
-                daemon.delete_runtime(reply);
-            }),
+            // Those of its execs too: after this nobody would carry what is left.
+            Ok(()) => {
+                let carriers = self.carriers.keys().copied().collect();
+                self.when_drained(carriers, Instant::now() + DRAINING, move |daemon| daemon.delete_runtime(reply));
+            }
             Err(refusal) => self.end_delete(reply, Err(refusal)),
         }
     }
@@ -82,7 +83,7 @@ impl Daemon {
         let call = match &self.container {
             None => Err(no_container()),
             Some(container) => {
-                let call = container.runtime.call(["delete", self.facts.id.as_str()], LOG).keeping_output();
+                let call = container.runtime.call(["delete", self.facts.id.as_str()]).keeping_output();
                 call.map_err(|error| Refusal::unknown(error.to_string()))
             }
         };

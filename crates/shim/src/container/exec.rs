@@ -6,7 +6,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    Exec, LOG, Process, no_container, no_process,
+    Exec, Process, no_container, no_process,
     streams::{Outputs, Streams},
 };
 use crate::{
@@ -27,18 +27,17 @@ const NEVER_RAN: u32 = 255;
 struct Files {
     process: String,
     pid: String,
-    log: String,
     console: String,
 }
 
 impl Files {
     fn of(exec: &str) -> Self {
         let name = |end: &str| format!("{exec}.{end}");
-        Self { process: name("process.json"), pid: name("pid"), log: name(LOG), console: name("console") }
+        Self { process: name("process.json"), pid: name("pid"), console: name("console") }
     }
 
     fn remove(&self) {
-        for file in [&self.process, &self.pid, &self.log] {
+        for file in [&self.process, &self.pid] {
             let _ = fs::remove_file(file);
         }
     }
@@ -101,7 +100,7 @@ impl Daemon {
             let console = streams.console_name();
             words.extend(console.iter().flat_map(|name| ["--console-socket", name.as_str()]));
             words.push(&self.facts.id);
-            let call = streams.give(container.runtime.call(words, &files.log))?;
+            let call = streams.give(container.runtime.call(words))?;
             exec.starting = true;
             Ok((call, streams))
         };
@@ -116,11 +115,11 @@ impl Daemon {
         let started = result.map_err(|failure| failure.told("OCI runtime exec failed")).and_then(|()| {
             let pid = pid_file(files.pid.as_ref())
                 .map_err(|error| format!("failed to retrieve OCI runtime exec pid: {error}"))?;
-            Ok((pid, streams.settle()?))
+            streams.settle().map(|(held, carriers)| (pid, held, carriers)).inspect_err(|_| self.children.kill(pid))
         });
         files.remove();
         match started {
-            Ok((pid, (held, carriers))) => {
+            Ok((pid, held, carriers)) => {
                 let carriers = self.add_carriers(carriers);
                 if let Some(process) = self.exec_process(&exec) {
                     (process.pid, process.held, process.carriers) = (pid, held, carriers);

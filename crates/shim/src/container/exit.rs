@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::{LOG, State};
+use super::State;
 use crate::{
     daemon::{Daemon, Exit},
     host::log,
@@ -51,7 +51,7 @@ impl Daemon {
         if container.own_pids {
             return self.init_is_over(exit);
         }
-        let call = container.runtime.call(["kill", "--all", &self.facts.id, "9"], LOG);
+        let call = container.runtime.call(["kill", "--all", &self.facts.id, "9"]);
         self.in_turn(move |daemon| {
             daemon.run(call, move |daemon, result| {
                 if let Err(failure) = result {
@@ -69,7 +69,7 @@ impl Daemon {
         container.state = State::Stopped;
         if frozen {
             // A frozen cgroup cannot be removed.
-            let call = container.runtime.call(["resume", &self.facts.id], LOG);
+            let call = container.runtime.call(["resume", &self.facts.id]);
             self.in_turn(move |daemon| daemon.run(call, |daemon, _| daemon.turn_over()));
         }
         self.tell_exit("", exit);

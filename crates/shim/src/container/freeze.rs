@@ -1,6 +1,6 @@
 //! Pause and Resume.
 
-use super::{LOG, State, no_container};
+use super::{State, no_container};
 use crate::{
     daemon::{Daemon, Reply},
     proto::{
@@ -29,7 +29,7 @@ impl Daemon {
         let call = match &mut self.container {
             None => Err(no_container()),
             Some(container) => rule(container.state).map_err(Refusal::unknown).and_then(|()| {
-                let call = container.runtime.call([verb, self.facts.id.as_str()], LOG).keeping_output();
+                let call = container.runtime.call([verb, self.facts.id.as_str()]).keeping_output();
                 let call = call.map(|call| (call, std::mem::replace(&mut container.state, meanwhile)));
                 call.map_err(|error| Refusal::unknown(error.to_string()))
             }),

@@ -1,6 +1,6 @@
 //! Kill: a signal to one process, or to all.
 
-use super::{LOG, State, no_container, no_process};
+use super::{State, no_container, no_process};
 use crate::{
     daemon::{Daemon, Reply},
     host::process,
@@ -46,7 +46,7 @@ impl Daemon {
         let number = request.signal.to_string();
         let all = request.all.then_some("--all");
         let words = ["kill"].into_iter().chain(all).chain([self.facts.id.as_str(), number.as_str()]);
-        let call = container.runtime.call(words, LOG).keeping_output();
+        let call = container.runtime.call(words).keeping_output();
         call.map(Some).map_err(|error| Refusal::unknown(error.to_string()))
     }
 }

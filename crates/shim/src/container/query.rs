@@ -3,7 +3,7 @@
 use prost::Message;
 use prost_types::Any;
 
-use super::{LOG, State, no_container};
+use super::{State, no_container};
 use crate::{
     daemon::{Daemon, Reply},
     proto::{
@@ -72,14 +72,17 @@ impl Daemon {
         }
         let call = self.container.as_ref().ok_or_else(no_container).and_then(|container| {
             let words = ["ps", "--format", "json", self.facts.id.as_str()];
-            container.runtime.call(words, LOG).keeping_output().map_err(|error| Refusal::unknown(error.to_string()))
+            container.runtime.call(words).keeping_output().map_err(|error| Refusal::unknown(error.to_string()))
         });
         match call {
             Ok(call) => self.run(call, move |daemon, result| {
                 let pids = result.map_err(|failure| failure.told("OCI runtime ps failed")).and_then(|text| {
                     serde_json::from_str::<Option<Vec<u32>>>(text.trim()).map_err(|error| error.to_string())
                 });
-                let processes = pids.map(|pids| daemon.processes(pids.unwrap_or_default()));
+                let init = daemon.container.as_ref().map(|container| &container.init);
+                let init = init.map(|init| (init.pid.unsigned_abs(), init.reaped));
+                let processes =
+                    pids_or_init(pids.map(Option::unwrap_or_default), init).map(|pids| daemon.processes(pids));
                 daemon.answer(reply, processes.map(|pids| pids.encode_to_vec()).map_err(Refusal::unknown));
             }),
             Err(refusal) => self.refuse(reply, refusal),
@@ -119,5 +122,29 @@ impl Daemon {
             }
         });
         self.answer(reply, closed.map(|()| Vec::new()));
+    }
+}
+
+/// What the runtime found, or the first process where it was just ending: it leaves its cgroup before its end is told.
+fn pids_or_init(found: Result<Vec<u32>, String>, init: Option<(u32, bool)>) -> Result<Vec<u32>, String> {
+    match (found, init) {
+        (Ok(pids), Some((init, _))) if pids.is_empty() => Ok(vec![init]),
+        (Err(_), Some((init, true))) => Ok(vec![init]),
+        (found, _) => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_has_its_first_process_until_it_is_deleted() {
+        let failed = || Err("ps failed".to_owned());
+        assert_eq!(pids_or_init(Ok(vec![7, 8]), Some((7, false))), Ok(vec![7, 8]));
+        assert_eq!(pids_or_init(Ok(vec![]), Some((7, false))), Ok(vec![7]), "it is about to be reaped");
+        assert_eq!(pids_or_init(failed(), Some((7, true))), Ok(vec![7]), "it was reaped meanwhile");
+        assert_eq!(pids_or_init(failed(), Some((7, false))), failed());
+        assert_eq!(pids_or_init(Ok(vec![]), None), Ok(vec![]));
     }
 }

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::{LOG, State, no_container};
+use super::{State, no_container};
 use crate::{
     daemon::{Daemon, Reply},
     proto::{
@@ -39,7 +39,7 @@ impl Daemon {
         let call = match &mut self.container {
             None => Err(no_container()),
             Some(container) => {
-                let call = container.runtime.call(["start", self.facts.id.as_str()], LOG).keeping_output();
+                let call = container.runtime.call(["start", self.facts.id.as_str()]).keeping_output();
                 if call.is_ok() {
                     container.state = State::Starting;
                 }

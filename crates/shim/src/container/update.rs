@@ -1,6 +1,6 @@
 //! Update: new limits for a container.
 
-use super::{LOG, no_container};
+use super::no_container;
 use crate::{
     daemon::{Daemon, Reply},
     proto::{task, ttrpc::Refusal},
@@ -27,7 +27,7 @@ impl Daemon {
         container.state.may_update().map_err(Refusal::unknown)?;
         // OCI's `LinuxResources`, as the runtime takes it.
         let resources = request.resources.as_ref().map(|any| any.value.as_slice()).unwrap_or_default();
-        let call = container.runtime.call(["update", "--resources", "-", self.facts.id.as_str()], LOG);
+        let call = container.runtime.call(["update", "--resources", "-", self.facts.id.as_str()]);
         let call = call.keeping_output().and_then(|call| call.with_input(resources));
         call.map_err(|error| Refusal::unknown(error.to_string()))
     }

@@ -12,6 +12,7 @@ use rustix::{
 use super::Daemon;
 use crate::{
     container::now,
+    host::{log, process},
     runc::{Call, Failure},
 };
 
@@ -37,6 +38,14 @@ pub(crate) struct Children {
 impl Children {
     pub(crate) fn hold(&mut self, exit: Exit) {
         self.held.push(exit);
+    }
+
+    /// Ends a process of the container that nobody can use, save it has ended by itself.
+    pub(crate) fn kill(&self, pid: i32) {
+        let ended = self.held.iter().any(|exit| exit.pid == pid);
+        if !ended && let Err(error) = process::signal(pid, libc::SIGKILL as u32) {
+            log::error("a process that nobody can use stays", error);
+        }
     }
 }
 

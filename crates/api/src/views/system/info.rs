@@ -123,6 +123,7 @@ pub struct IndexConfig {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Runtime {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub path: String,
     #[serde(rename = "runtimeArgs", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,

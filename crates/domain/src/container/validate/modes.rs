@@ -1,7 +1,11 @@
 //! Checks of namespace modes, of what they exclude, and of the rest of `HostConfig` that is plain text.
 
 use super::super::{Config, HostConfig};
-use crate::{Error, Result, ports::Facts, settings::Settings};
+use crate::{
+    Error, Result,
+    ports::Facts,
+    settings::{Settings, is_shim_name},
+};
 
 /// `container:x` → `x`, where `x` is not empty.
 pub fn container_of(mode: &str) -> Option<&str> {
@@ -61,7 +65,9 @@ pub(super) fn validate(host: &HostConfig, settings: &Settings) -> Result<()> {
         format!("invalid cgroup parent: {parent}"),
     )?;
     check(
-        settings.runtimes.contains_key(&host.runtime) || host.runtime == settings.default_runtime,
+        settings.runtimes.contains_key(&host.runtime)
+            || host.runtime == settings.default_runtime
+            || is_shim_name(&host.runtime),
         format!("unknown or invalid runtime name: {}", host.runtime),
     )?;
     check(
