@@ -5,6 +5,7 @@ set -euo pipefail
 folder=$1
 suite=trixie
 mkdir -p "$folder"
+folder=$(realpath "$folder")
 [[ -x $folder/docker-buildx ]] && exit 0
 docker buildx version >/dev/null 2>&1 && exit 0
 work=$(mktemp -d)

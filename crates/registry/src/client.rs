@@ -290,7 +290,7 @@ fn http_error(error: hyper::Error) -> Error {
     } else {
         match std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>()) {
             Some(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
-            Some(io) => gantry_domain::error::go_words(io.to_string()),
+            Some(io) => connect::io_words(io, ""),
             None => error.to_string(),
         }
     };

@@ -126,14 +126,30 @@ async fn tunnel(proxy: &Proxy, host: &Host, port: u16) -> Result<Box<dyn Io>> {
 }
 
 fn tls_error(error: io::Error) -> Error {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let text = match inner {
+    Error::system(io_words(&error, "tls: ")).with_source(error)
+}
+
+/// What Go's client says of a connection's error; `other` goes before what is no error of TLS.
+pub(crate) fn io_words(error: &io::Error, other: &str) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidMessage(_)) => "http: server gave HTTP response to HTTPS client".to_owned(),
         Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
             "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
         }
         Some(rustls::Error::InvalidCertificate(reason)) => format!("tls: failed to verify certificate: x509: {reason}"),
-        _ => format!("tls: {}", go_words(error.to_string())),
-    };
-    Error::system(text).with_source(error)
+        Some(rustls::Error::AlertReceived(alert)) => format!("remote error: tls: {}", in_words(&format!("{alert:?}"))),
+        _ => format!("{other}{}", go_words(error.to_string())),
+    }
+}
+
+/// `BadCertificate` is `bad certificate`.
+fn in_words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }
