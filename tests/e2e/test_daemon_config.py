@@ -38,6 +38,8 @@ def test_a_key_that_is_also_a_flag_is_refused_with_both_values(tmp_path):
         (["--log-level", "loud"], "invalid logging level: loud"),
         (["--label", "bare"], "bad attribute format: bare"),
         (["--dns", "nope"], "IP address is not correctly formatted: nope"),
+        (["-H", "foo://x"],
+         'invalid argument "foo://x" for "-H, --host" flag: invalid bind address (foo://x): unsupported proto \'foo\''),
         (["-H", "nonsense"], "invalid bind address format: nonsense"),
         (["--default-runtime", "nope"], "specified default runtime 'nope' does not exist"),
         (["serve"], "accepts no arguments"),
@@ -45,6 +47,37 @@ def test_a_key_that_is_also_a_flag_is_refused_with_both_values(tmp_path):
 )
 def test_bad_flags_are_told_in_dockerds_words(tmp_path, flags, words):
     assert words in refused(tmp_path, *flags)
+
+
+MERGED = "merged configuration validation from file and command line flags failed: "
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("bad", "invalid JSON: invalid character 'b' looking for beginning of value"),
+        ("{", "invalid JSON: unexpected end of JSON input"),
+        ('{"debug":true,}', "invalid JSON: invalid character '}' looking for beginning of object key string"),
+        ('{"debug":true "x":1}', "invalid JSON: invalid character '\"' after object key:value pair"),
+        ('{"debug":true} x', "invalid JSON: invalid character 'x' after top-level value"),
+        ("[]", "invalid JSON: json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        ('{"mtu":"x"}', "invalid JSON: json: cannot unmarshal string into Go struct field Config.mtu of type int"),
+        ('{"log-level":"foo"}', MERGED + "invalid logging level: foo"),
+        ('{"hosts":["foo://x"]}', MERGED + "invalid bind address (foo://x): unsupported proto 'foo'"),
+        ('{"labels":["x"]}', MERGED + "bad attribute format: x"),
+    ],
+)
+def test_a_bad_file_is_told_in_dockerds_words(tmp_path, content, words):
+    file = tmp_path / "bad.json"
+    file.write_text(content)
+    done = run(BIN / "gantryd", "--validate", "--config-file", file, check=False)
+    assert (done.returncode, done.stderr.strip()) == (1, f"unable to configure the Docker daemon with file {file}: {words}")
+
+
+def test_a_file_of_null_is_an_empty_one(tmp_path):
+    file = tmp_path / "null.json"
+    file.write_text("null")
+    assert run(BIN / "gantryd", "--validate", "--config-file", file).stdout == "configuration OK\n"
 
 
 @pytest.mark.parametrize(

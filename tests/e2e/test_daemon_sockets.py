@@ -119,6 +119,7 @@ def test_where_another_engine_answers_the_error_names_the_flag(fresh):
     assert f"answers on unix://{first.socket}" in said and "-H" in said and "Docker/" in said
     assert first.api("GET", "/_ping", raw=True)[0] == 200
     assert not second.processes(), "a start that was refused leaves no containerd and no companion"
+    assert not second.data.exists() and not second.exec_root.exists()
 
 
 def test_a_dead_engines_socket_is_replaced(fresh):

@@ -78,7 +78,8 @@ def test_filters(zoo, argv, want):
 
 def test_bad_filters_are_refused(zoo):
     for filters, status, text in (
-        ({"status": ["foo"]}, 400, "invalid filter 'status=foo'"),
+        ({"status": ["foo"]}, 400, "invalid filter 'status=foo': invalid value for state (foo): must be one of created, "
+         "running, paused, restarting, removing, exited, dead"),
         ({"nosuch": ["x"]}, 400, "invalid filter 'nosuch'"),
         ({"before": ["nosuch"]}, 404, "No such container: nosuch"),
     ):

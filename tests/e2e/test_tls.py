@@ -107,9 +107,11 @@ def test_a_client_sees_a_strange_server(secure, made):
     assert done.returncode != 0 and "unknown authority" in done.stderr, done.stderr
 
 
-def test_plain_http_gets_nothing_from_the_tls_socket(secure):
-    done = secure.namespace.exec("curl", "-s", "-m", "10", "http://127.0.0.1:2376/info", check=False)
-    assert done.returncode != 0 and "Containers" not in done.stdout
+def test_plain_http_is_told_so_by_the_tls_socket(secure):
+    done = secure.namespace.exec("curl", "-s", "-i", "-m", "10", "http://127.0.0.1:2376/info", check=False)
+    assert done.stdout == "HTTP/1.0 400 Bad Request\n\nClient sent an HTTP request to an HTTPS server.\n"
+    done = secure.namespace.exec("curl", "-s", "-m", "10", "--http0.9", "gopher://127.0.0.1:2376/x", check=False)
+    assert "HTTP" not in done.stdout
 
 
 def test_old_protocols_are_refused(secure, made):

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::{FromRequest, Request};
-use gantry_domain::{Error, filter::Filters, platform::Platform};
+use gantry_domain::{Error, ErrorKind, filter::Filters, platform::Platform};
 use http::{Method, header};
 use jiff::Timestamp;
 use serde::{
@@ -100,9 +100,12 @@ pub fn moment(text: &str) -> gantry_domain::Result<Option<Timestamp>> {
     Ok(timestamp(text)?.or_else(|| (!text.is_empty()).then_some(Timestamp::UNIX_EPOCH)))
 }
 
-/// `Int64ValueOrZero`: whatever is no number is 0.
-pub fn int_or_zero(text: Option<&str>) -> i64 {
-    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+/// `limit` of a list of containers; for one that is no number dockerd answers 500.
+pub fn limit(text: Option<&str>) -> gantry_domain::Result<i64> {
+    match text {
+        None | Some("") => Ok(0),
+        Some(text) => gantry_domain::text::go_int(text).map_err(|error| error.with_kind(ErrorKind::System)),
+    }
 }
 
 /// Go's `strconv` of an integer that must be one; empty is absent.

@@ -104,7 +104,7 @@ impl Environment {
 /// Reads the file that the command line names and puts all together.
 pub fn load(line: &CommandLine, environment: &Environment) -> Result<Config, String> {
     let file = file::read(line)?;
-    build(merge::merged(&line.given, file), environment)
+    build(merge::merged(&line.given, file), environment).map_err(|why| file::merged(line, why))
 }
 
 /// Checks what was given as a whole and makes the configuration of it.
@@ -159,6 +159,8 @@ pub fn shown(config: &Config) -> BTreeMap<String, String> {
         })
         .collect();
     shown.insert("name".into(), hostname());
+    // As info has it: whatever was said, containers outlive gantryd.
+    shown.insert("live-restore".into(), "true".into());
     shown
 }
 

@@ -14,6 +14,13 @@ use rustix::fs::{FlockOperation, flock};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
+const NAME: &str = "gantry.lock";
+
+/// Whether a gantryd has ever been here.
+pub fn is_known(data_root: &Path) -> bool {
+    data_root.join(NAME).exists()
+}
+
 /// Holds the root until dropped. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RootLock {
@@ -23,7 +30,7 @@ pub struct RootLock {
 /// Takes the lock on a data root, making the folder where it is not.
 pub async fn acquire(data_root: &Path, patience: Duration) -> Result<RootLock, String> {
     make_folder(data_root)?;
-    let path = data_root.join("gantry.lock");
+    let path = data_root.join(NAME);
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", path.display());
     let mut file = OpenOptions::new()
         .read(true)

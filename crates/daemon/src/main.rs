@@ -18,7 +18,10 @@ mod run;
 mod selinux;
 mod service;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use cli::Instead;
 
@@ -26,8 +29,7 @@ fn main() -> ExitCode {
     let line = match cli::parse(std::env::args_os()) {
         Ok(line) => line,
         Err(Instead::Print(text)) => {
-            println!("{}", text.trim_end());
-            return ExitCode::SUCCESS;
+            return print(text.trim_end());
         }
         Err(Instead::Fail(text)) => return fail(&text),
     };
@@ -37,8 +39,7 @@ fn main() -> ExitCode {
         Err(text) => return fail(&text),
     };
     if line.validate {
-        println!("configuration OK");
-        return ExitCode::SUCCESS;
+        return print("configuration OK");
     }
     limits::set();
     match run::run(line, environment, config) {
@@ -47,7 +48,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// To a reader that may have gone, which is no failure, or to a disk that may be full.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&format!("write to standard output: {error}")),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 fn fail(text: &str) -> ExitCode {
-    eprintln!("{text}");
+    // Nobody can be told that even this does not go.
+    let _ = writeln!(io::stderr(), "{text}");
     ExitCode::FAILURE
 }

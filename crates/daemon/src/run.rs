@@ -114,6 +114,11 @@ impl Daemon {
         let config = selinux::applied(config).and_then(remap::applied).map_err(|text| anyhow!(text))?;
         let data_root = PathBuf::from(&config.settings.data_root);
         let exec_root = PathBuf::from(&config.settings.exec_root);
+        // A root that is new is not even made where another engine has our place. One that is not may be about to
+        // change hands: then its socket is looked at when the lock is ours.
+        if !lock::is_known(&data_root) {
+            listen::check_free(config.hosts.iter()).await.map_err(|text| anyhow!(text))?;
+        }
         let _lock = lock::acquire(&data_root, lock::PATIENCE).await.map_err(|text| anyhow!(text))?;
         lock::make_folder(&exec_root).map_err(|text| anyhow!(text))?;
         let _pid = PidFile::write(&config.pidfile).map_err(|text| anyhow!(text))?;

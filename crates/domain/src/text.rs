@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    Error,
+    Error, Result,
     container::{ContainerRecord, Status},
 };
 
@@ -114,6 +114,14 @@ fn fraction(nanos: u128, unit: u128) -> String {
     }
     let width = unit.ilog10() as usize;
     format!("{whole}.{}", format!("{rest:0width$}").trim_end_matches('0'))
+}
+
+/// Go's `strconv.Atoi`; `InvalidParameter` in its words.
+pub fn go_int(text: &str) -> Result<i64> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let why = if is_number { "value out of range" } else { "invalid syntax" };
+    text.parse().map_err(|_| Error::invalid(format!("strconv.Atoi: parsing {text:?}: {why}")))
 }
 
 #[cfg(test)]

@@ -41,6 +41,12 @@ pub struct ExecDetails {
 pub(crate) use probe::{Prober, end_found};
 pub(crate) use start::supervise;
 
+/// `exec_create: sh -c true`; dockerd puts a space behind the program also where nothing follows.
+pub(crate) fn action(what: &str, command: &[String]) -> String {
+    let (program, arguments) = command.split_first().map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
+    format!("{what}: {program} {}", arguments.join(" "))
+}
+
 /// An exec's event, as a container's with `execID`.
 pub(crate) fn publish(
     parts: &crate::parts::Parts,

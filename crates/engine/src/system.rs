@@ -23,6 +23,7 @@ pub struct SystemInfo {
     pub settings: Arc<Settings>,
     pub facts: Facts,
     pub versions: RuntimeVersions,
+    pub init_version: String,
     pub containers_running: i64,
     pub containers_paused: i64,
     pub containers_stopped: i64,

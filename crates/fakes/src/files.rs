@@ -111,6 +111,9 @@ impl ExecFiles for Fakes {
 
 #[async_trait]
 impl Volumes for Fakes {
+    async fn find_driver(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         self.calls.pass("volumes.create")?;
         let made = volume.clone();

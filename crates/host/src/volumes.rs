@@ -175,6 +175,11 @@ fn failed(what: &str, name: &str, error: io::Error) -> Error {
 
 #[async_trait]
 impl Volumes for LocalVolumes {
+    async fn find_driver(&self, name: &str) -> Result<()> {
+        let name = if name.is_empty() { LOCAL } else { name };
+        self.plugin(name).await.map(drop)
+    }
+
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         let plugin = self.plugin(&volume.driver).await;
         let plugin = plugin.map_err(|error| error.context(format!("create {}", volume.name)))?;

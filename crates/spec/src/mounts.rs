@@ -189,7 +189,10 @@ fn tmpfs_words(options: Option<&TmpfsOptions>, read_only: bool) -> Vec<String> {
 fn tmpfs<'a>(destination: &str, words: impl Iterator<Item = &'a str>) -> Result<Mount> {
     let mut options = vec!["noexec", "nosuid", "nodev", "rprivate"];
     for word in words {
-        let key = tmpfs_key(word).ok_or_else(|| Error::invalid(format!("Invalid tmpfs option {word:?}")))?;
+        let key = tmpfs_key(word).ok_or_else(|| {
+            let key = word.split_once('=').map_or(word, |(key, _)| key);
+            Error::invalid(format!("invalid tmpfs option {key:?}"))
+        })?;
         options.retain(|other| tmpfs_key(other) != Some(key));
         options.push(word);
     }

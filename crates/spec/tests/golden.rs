@@ -430,7 +430,7 @@ fn a_bad_profile_or_tmpfs_option_is_refused() {
     let error = gantry_spec::runtime_spec(&case.input()).unwrap_err();
     assert!(error.message().starts_with("Decoding seccomp profile failed: "));
     let case = Case::new().host(|host| host.tmpfs = BTreeMap::from([("/t".into(), "bind".into())]));
-    assert_eq!(gantry_spec::runtime_spec(&case.input()).unwrap_err().message(), "Invalid tmpfs option \"bind\"");
+    assert_eq!(gantry_spec::runtime_spec(&case.input()).unwrap_err().message(), "invalid tmpfs option \"bind\"");
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub fn routes() -> Vec<Route> {
 struct ListQuery {
     /// Containers that do not run, too.
     all: bool,
-    /// This many of the newest, running or not; what is no positive number is none.
+    /// This many of the newest, running or not; what is not positive is none.
     limit: Option<String>,
     /// With `SizeRw` and `SizeRootFs`.
     size: bool,
@@ -128,7 +128,7 @@ async fn container_list(
 ) -> Result<Response> {
     let request = ContainerList {
         all: query.all,
-        limit: query::int_or_zero(query.limit.as_deref()),
+        limit: query::limit(query.limit.as_deref())?,
         size: query.size,
         filters: query::filters(query.filters.as_deref())?,
         since: query.since.filter(|name| !name.is_empty()),

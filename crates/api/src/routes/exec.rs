@@ -102,7 +102,11 @@ async fn exec_start(
 
 /// What dockerd refuses before it takes the connection over.
 async fn may_start(app: &App, details: &ExecDetails) -> gantry_domain::Result<()> {
-    app.engine.container_inspect(details.container.as_str(), false).await?.snapshot.may_exec()?;
+    app.engine
+        .container_inspect(details.container.as_str(), false)
+        .await?
+        .snapshot
+        .may_exec(details.container.as_str())?;
     if details.running {
         return Err(Error::conflict(format!("exec command {} is already running", details.id)));
     }

@@ -81,7 +81,9 @@ pub const INFO: &[Gate] = &[
         info["BridgeNfIptables"] = false.into();
         info["BridgeNfIp6tables"] = false.into();
     }),
+    gate(49, |info| remove(info, "FirewallBackend")),
     gate(47, |info| remove(info, "CDISpecDirs")),
+    gate(46, |info| remove(info, "Containerd")),
     gate(44, |info| {
         for name in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
             info[name]["Expected"] = info[name]["ID"].clone();

@@ -280,7 +280,7 @@ pub fn inspect(details: &ContainerDetails) -> ContainerInspect {
         hosts_path: details.hosts_path.clone(),
         // dockerd shows the file of json-file alone: the others' format is nobody's interface.
         log_path: match record.host_config.log_config.driver.as_str() {
-            "json-file" => record.log_path.clone(),
+            "json-file" if record.run.is_some() => record.log_path.clone(),
             _ => String::new(),
         },
         name: format!("/{}", record.name),
@@ -305,6 +305,8 @@ pub fn inspect(details: &ContainerDetails) -> ContainerInspect {
 /// Older clients read the MAC address that was asked for of the main network here.
 fn config(record: &ContainerRecord) -> Config {
     let mut config = record.config.clone();
+    // dockerd has none where there are none, whatever was sent.
+    config.volumes = config.volumes.filter(|volumes| !volumes.is_empty());
     let main = match record.host_config.network_mode.as_str() {
         "" | "default" => "bridge",
         mode => mode,

@@ -21,6 +21,7 @@ pub struct Known {
     modified: Option<SystemTime>,
     version: String,
     commit: String,
+    features: String,
 }
 
 impl ContainerdRuntime {
@@ -33,6 +34,9 @@ impl ContainerdRuntime {
             runc: runtime.version,
             runc_commit: runtime.commit,
             runc_path: runtime.path.to_string_lossy().into_owned(),
+            runc_features: runtime.features,
+            address: self.client.socket().to_string_lossy().into_owned(),
+            namespace: self.client.namespace().to_owned(),
         })
     }
 
@@ -45,7 +49,8 @@ impl ContainerdRuntime {
             return Ok(known);
         }
         let (version, commit) = ask(&path).await?;
-        let known = Known { path, modified, version, commit };
+        let features = features(&path).await;
+        let known = Known { path, modified, version, commit, features };
         *self.runtime_version.lock() = Some(known.clone());
         Ok(known)
     }
@@ -69,6 +74,19 @@ async fn ask(path: &Path) -> Result<(String, String)> {
         Err(_) => return Err(failed("it does not end".into())),
     };
     Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// What the runtime supports, on one line; older ones do not say.
+async fn features(path: &Path) -> String {
+    let output = Command::new(path).arg("features").kill_on_drop(true).output();
+    match timeout(PATIENCE, output).await {
+        Ok(Ok(output)) if output.status.success() => serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            .ok()
+            .filter(serde_json::Value::is_object)
+            .map(|features| features.to_string())
+            .unwrap_or_default(),
+        _ => String::new(),
+    }
 }
 
 /// `runc version 1.1.5+ds1` and `commit: …`; crun prints the same two.

@@ -28,13 +28,33 @@ fn unable(path: &Path, why: impl std::fmt::Display) -> String {
     format!("unable to configure the Docker daemon with file {}: {why}", path.display())
 }
 
+/// What is wrong with flags and file together, as dockerd tells it where there is a file. What gantryd refuses of its own
+/// is told in its own words.
+pub fn merged(line: &CommandLine, why: String) -> String {
+    if why.starts_with("gantryd ") || !line.config_file.exists() {
+        return why;
+    }
+    unable(&line.config_file, format!("merged configuration validation from file and command line flags failed: {why}"))
+}
+
 /// Checks the file's content against the flags that were given.
 pub fn parse(content: &[u8], flags: &BTreeMap<&'static str, Value>) -> Result<BTreeMap<&'static str, Value>, String> {
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content).trim_ascii();
     if content.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let object: Map<String, Value> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+    let object: Option<Value> =
+        serde_json::from_slice(content).map_err(|error| format!("invalid JSON: {}", go_syntax(content, &error)))?;
+    let object = match object {
+        None => Map::new(),
+        Some(Value::Object(object)) => object,
+        Some(other) => {
+            let found = value::json_name(&other);
+            return Err(format!(
+                "invalid JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+            ));
+        }
+    };
     let flat = flattened(object)?;
 
     let unknown: Vec<&str> = flat.keys().map(String::as_str).filter(|key| by_key(key).is_none()).collect();
@@ -54,7 +74,33 @@ pub fn parse(content: &[u8], flags: &BTreeMap<&'static str, Value>) -> Result<BT
     flat.iter()
         .filter_map(|(key, value)| by_key(key).map(|row| (row, value)))
         .map(|(row, value)| value::from_file(row, value).map(|value| (row.key, value)))
-        .collect()
+        .collect::<Result<_, _>>()
+        .map_err(|why| format!("invalid JSON: {why}"))
+}
+
+/// What Go's decoder says of the character that serde stops at; in other words than ours where there is none.
+fn go_syntax(content: &[u8], error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "unexpected end of JSON input".into();
+    }
+    let line = content.split(|&byte| byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let rest = line.get(error.column().saturating_sub(1)..).unwrap_or_default();
+    let Some(found) = String::from_utf8_lossy(rest).chars().next() else { return error.to_string() };
+    let found = match found {
+        '\'' => "'\\''".to_owned(),
+        found => format!("'{}'", found.escape_default().to_string().replace("\\\"", "\"")),
+    };
+    let text = error.to_string();
+    let place = match text.split(" at line ").next().unwrap_or_default() {
+        "expected value" => "looking for beginning of value",
+        "key must be a string" | "trailing comma" => "looking for beginning of object key string",
+        "expected `:`" => "after object key",
+        "expected `,` or `}`" => "after object key:value pair",
+        "expected `,` or `]`" => "after array element",
+        "trailing characters" => "after top-level value",
+        _ => return text,
+    };
+    format!("invalid character {found} {place}")
 }
 
 /// `proxies` is the one group whose keys dockerd treats as its own.

@@ -23,7 +23,7 @@ pub struct Reloaded {
 pub fn reload(current: &Config, line: &CommandLine, environment: &Environment) -> Result<Reloaded, String> {
     let wanted = merged(&line.given, file::read(line)?);
     // The whole of what is wanted has to be right, also what waits for the restart.
-    build(wanted.clone(), environment)?;
+    build(wanted.clone(), environment).map_err(|why| file::merged(line, why))?;
 
     let of_class = |class: Reload| {
         let mut keys = changed(&current.given, &wanted);

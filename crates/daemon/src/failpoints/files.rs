@@ -39,6 +39,9 @@ impl ContainerFiles for Points<dyn ContainerFiles> {
 
 #[async_trait]
 impl Volumes for Points<dyn Volumes> {
+    async fn find_driver(&self, name: &str) -> Result<()> {
+        self.0.find_driver(name).await
+    }
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume> {
         through!("volumes.create", self.0.create(volume))
     }

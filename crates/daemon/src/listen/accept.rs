@@ -2,7 +2,12 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Semaphore,
+    task::JoinSet,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +21,11 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(2);
 /// TLS clients of one socket that have not shown a certificate yet; they have no place until they have.
 const STRANGERS: usize = 64;
+
+/// As Go's server answers.
+const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+/// How long a client that was sent away may take to hear of it.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What one connection is served by.
 pub trait Serve: Clone + Send + Sync + 'static {
@@ -102,7 +112,16 @@ async fn secured(stream: Stream, tls: Option<&TlsAcceptor>) -> Option<Stream> {
         (Stream::Tcp(stream), Some(tls)) => (stream, tls),
         (stream, _) => return Some(stream),
     };
-    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+    let shaken = async {
+        let mut first = [0; 5];
+        let seen = stream.peek(&mut first).await?;
+        if is_plain(&first[..seen]) {
+            send_away(stream).await?;
+            return Err(io::Error::other("a plain HTTP request"));
+        }
+        tls.accept(stream).await
+    };
+    match tokio::time::timeout(HANDSHAKE, shaken).await {
         Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
         Ok(Err(error)) => {
             tracing::info!(%error, "TLS handshake");
@@ -113,6 +132,25 @@ async fn secured(stream: Stream, tls: Option<&TlsAcceptor>) -> Option<Stream> {
             None
         }
     }
+}
+
+/// The beginnings that Go's server looks for.
+fn is_plain(first: &[u8]) -> bool {
+    matches!(first, b"GET /" | b"HEAD " | b"POST " | b"PUT /" | b"OPTIO" | b"DELET")
+}
+
+/// Says what is wrong, and reads a little of what comes, so that the answer is not lost to a reset.
+async fn send_away(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(PLAIN).await?;
+    stream.shutdown().await?;
+    let mut rest = [0; 4096];
+    for _ in 0..16 {
+        match tokio::time::timeout(LINGER, stream.read(&mut rest)).await {
+            Ok(Ok(1..)) => {}
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -44,6 +44,9 @@ impl Address {
             Some(("fd", name)) => Ok(Self::Fd(name.into())),
             Some(("tcp", rest)) => tcp(text, rest, tls),
             None if text.contains(':') => tcp(text, text, tls),
+            Some((protocol, _)) if !matches!(protocol, "unix" | "npipe") => {
+                Err(format!("invalid bind address ({text}): unsupported proto '{protocol}'"))
+            }
             _ => Err(format!("invalid bind address format: {text}")),
         }
     }

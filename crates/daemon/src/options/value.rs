@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Kind, Row};
+use crate::listen::Address;
 
 /// What is wrong with a value, in dockerd's words.
 pub type Wrong = String;
@@ -24,6 +25,7 @@ pub fn from_flags(row: &Row, texts: &[String]) -> Result<Value, Wrong> {
             .map(Value::from)
             .map_err(|_| named(format!("strconv.ParseInt: parsing \"{last}\": invalid syntax"))),
         Kind::Text(_) => Ok(last.into()),
+        Kind::List if row.key == "hosts" => hosts(texts),
         Kind::List => Ok(Value::Array(texts.iter().map(|text| text.as_str().into()).collect())),
         Kind::Map => Ok(Value::Object(pairs(texts).collect())),
         Kind::Switches => switches(texts).map_err(named),
@@ -34,6 +36,18 @@ pub fn from_flags(row: &Row, texts: &[String]) -> Result<Value, Wrong> {
         Kind::Pools => pools(texts).map_err(named),
         Kind::Any => Ok(Value::Null),
     }
+}
+
+/// An address of a kind that there is not is the flag's error; all else is found with the rest of the configuration.
+fn hosts(texts: &[String]) -> Result<Value, Wrong> {
+    for text in texts {
+        if let Err(why) = Address::parse(text, false)
+            && why.contains("unsupported proto")
+        {
+            return Err(format!("invalid argument {text:?} for \"-H, --host\" flag: {why}"));
+        }
+    }
+    Ok(Value::Array(texts.iter().map(|text| text.as_str().into()).collect()))
 }
 
 /// Go's `strconv.ParseBool`.
@@ -158,7 +172,8 @@ fn all<'a>(values: Option<impl Iterator<Item = &'a Value>>, fits: fn(&Value) -> 
     values.is_some_and(|mut values| values.all(fits))
 }
 
-fn json_name(value: &Value) -> &'static str {
+/// Go's name of the kind of a value.
+pub fn json_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -25,6 +25,32 @@ pub fn parse_port(spec: &str) -> Result<(u16, u16, Protocol)> {
     Ok((first, last, protocol))
 }
 
+/// The same of a filter (`publish`, `expose`), in Go's words; a protocol that there is not matches no port.
+pub fn asked_ports(filter: &str, spec: &str) -> Result<(u16, u16, Protocol)> {
+    let bad = |why: String| Error::system(format!("error while looking up for {filter} {spec}: {why}"));
+    let (ports, protocol) = spec.split_once('/').unwrap_or((spec, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let last = last.split('-').next().unwrap_or_default();
+    if ports.is_empty() {
+        return Err(bad("Empty string specified for ports.".into()));
+    }
+    let number = |text: &str| go_uint(text).map_err(&bad);
+    match ((number(first)?, number(last)?), protocol.to_ascii_lowercase().as_str()) {
+        ((first, last), _) if first > last => Err(bad(format!("Invalid range specified for the Port: {ports}"))),
+        ((first, last), "tcp" | "") => Ok((first, last, Protocol::Tcp)),
+        ((first, last), "udp") => Ok((first, last, Protocol::Udp)),
+        ((first, last), "sctp") => Ok((first, last, Protocol::Sctp)),
+        _ => Ok((1, 0, Protocol::Tcp)),
+    }
+}
+
+/// Go's `strconv.ParseUint` of 16 bits.
+fn go_uint(text: &str) -> std::result::Result<u16, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let why = if digits { "value out of range" } else { "invalid syntax" };
+    parse_number(text).ok_or_else(|| format!("strconv.ParseUint: parsing {text:?}: {why}"))
+}
+
 fn parse_range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (parse_number(first)?, parse_number(last)?);
@@ -150,6 +176,24 @@ mod tests {
             let text = format!("invalid port specification: \"{bad}\"");
             assert_eq!(parse_port(bad).unwrap_err().message(), text);
         }
+    }
+
+    #[test]
+    fn ports_of_a_filter_are_refused_in_gos_words() {
+        for (spec, why) in [
+            ("abc", "strconv.ParseUint: parsing \"abc\": invalid syntax"),
+            ("99999", "strconv.ParseUint: parsing \"99999\": value out of range"),
+            ("80-abc", "strconv.ParseUint: parsing \"abc\": invalid syntax"),
+            ("90-80", "Invalid range specified for the Port: 90-80"),
+            ("/tcp", "Empty string specified for ports."),
+        ] {
+            let error = asked_ports("publish", spec).unwrap_err();
+            assert_eq!(error.message(), format!("error while looking up for publish {spec}: {why}"));
+            assert_eq!(error.kind(), crate::ErrorKind::System);
+        }
+        assert_eq!(asked_ports("expose", "80-82/udp").unwrap(), (80, 82, Protocol::Udp));
+        let (first, last, _) = asked_ports("expose", "80/foo").unwrap();
+        assert!(first > last);
     }
 
     #[test]

@@ -104,13 +104,13 @@ impl Snapshot {
         if self.status.is_running() { Ok(()) } else { Err(self.not_running()) }
     }
 
-    /// `POST /containers/{id}/exec` and the start of one.
-    pub fn may_exec(&self) -> Result<()> {
+    /// `POST /containers/{id}/exec` and the start of one; `name` is what the client sent.
+    pub fn may_exec(&self, name: &str) -> Result<()> {
         let id = &self.record.id;
         match self.status {
             Status::Running => Ok(()),
             Status::Paused => {
-                Err(Error::conflict(format!("Container {id} is paused, unpause the container before exec")))
+                Err(Error::conflict(format!("Container {name} is paused, unpause the container before exec")))
             }
             Status::Restarting => {
                 Err(Error::conflict(format!("Container {id} is restarting, wait until the container is running")))

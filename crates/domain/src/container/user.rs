@@ -88,20 +88,20 @@ fn find_group(text: &str, file: Option<&[u8]>) -> Result<u32> {
     }
     match wanted {
         Wanted::Id(gid) => Ok(gid),
-        Wanted::Name(name) => {
-            let why = "no matching entries in group file";
-            Err(Error::invalid(format!("unable to find group {name}: {why}")))
-        }
+        Wanted::Name(name) => Err(no_group(name)),
     }
+}
+
+fn no_group(name: &str) -> Error {
+    Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
 }
 
 fn added_groups(added: &[String], file: Option<&[u8]>) -> Result<Vec<u32>> {
     let find = |text: &String| match Wanted::parse(text)? {
         Wanted::Id(gid) => Ok(gid),
-        Wanted::Name(name) => group_entries(file)
-            .find(|entry| entry.name == name)
-            .map(|entry| entry.gid)
-            .ok_or_else(|| Error::invalid(format!("Unable to find group {name}"))),
+        Wanted::Name(name) => {
+            group_entries(file).find(|entry| entry.name == name).map(|entry| entry.gid).ok_or_else(|| no_group(name))
+        }
     };
     added.iter().map(find).collect()
 }
@@ -205,7 +205,7 @@ mod tests {
         let error = user("www:nogroup").unwrap_err();
         assert_eq!(error.message(), "unable to find group nogroup: no matching entries in group file");
         let error = resolve("", &["video".into()], None, None).unwrap_err();
-        assert_eq!(error.message(), "Unable to find group video");
+        assert_eq!(error.message(), "unable to find group video: no matching entries in group file");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn validate_and_default(
         false,
     )?;
     if !matches!(host.isolation.as_str(), "" | "default") {
-        return Err(Error::invalid(format!("invalid isolation '{}' on linux", host.isolation)));
+        return Err(Error::invalid(format!("invalid isolation ({}): linux only supports 'default'", host.isolation)));
     }
     if host.annotations.contains_key("") {
         return Err(Error::invalid("invalid Annotations: the empty string is not permitted as an annotation key"));

@@ -58,8 +58,8 @@ pub fn check(network: Option<&NetworkRecord>, settings: &EndpointSettings) -> Re
     let link_local = ipam.link_local_ips.iter().flatten();
     errors.extend(link_local.filter_map(|text| bad_address(text, "link-local IP", |_| true)));
     if let Some(network) = network {
-        errors.extend(out_of_range(network, v4));
-        errors.extend(out_of_range(network, v6));
+        errors.extend(out_of_range(network, v4, network.own_pools.v4));
+        errors.extend(out_of_range(network, v6, network.own_pools.v6));
     }
     if !settings.mac_address.is_empty() && mac(&settings.mac_address).is_none() {
         return Err(Error::invalid(format!("invalid MAC address {}", settings.mac_address)));
@@ -76,7 +76,8 @@ pub fn check(network: Option<&NetworkRecord>, settings: &EndpointSettings) -> Re
     }
     match errors.as_slice() {
         [] => Ok(()),
-        errors => Err(Error::invalid(format!("invalid endpoint settings:\n{}", errors.join("\n")))),
+        [error] => Err(Error::invalid(format!("invalid endpoint settings:\n{error}"))),
+        errors => Err(Error::invalid(format!("invalid endpoint settings:\n* {}", errors.join("\n* ")))),
     }
 }
 
@@ -86,20 +87,19 @@ fn bad_address(text: &str, kind: &str, is_kind: impl Fn(&IpAddr) -> bool) -> Opt
     (!fine).then(|| format!("invalid {kind} address: {text}"))
 }
 
-fn out_of_range(network: &NetworkRecord, text: &str) -> Option<String> {
-    let address: IpAddr = text.parse().ok()?;
-    let own = if address.is_ipv6() { network.own_pools.v6 } else { network.own_pools.v4 };
-    if network.predefined {
+/// `own`: the network's subnets of this family were asked for.
+fn out_of_range(network: &NetworkRecord, text: &str, own: bool) -> Option<String> {
+    if text.is_empty() {
         None
-    } else if !own {
+    } else if !own || network.predefined {
         Some(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
                 .to_owned(),
         )
-    } else if network.subnets().any(|subnet| subnet.contains(&address)) {
+    } else if text.parse::<IpAddr>().is_ok_and(|address| network.subnets().any(|subnet| subnet.contains(&address))) {
         None
     } else {
-        Some(format!("no configured subnet or ip-range contain the IP address {address}"))
+        Some(format!("no configured subnet or ip-range contain the IP address {text}"))
     }
 }
 
@@ -176,6 +176,18 @@ mod tests {
         assert_eq!(
             error.message(),
             "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.8.0.7"
+        );
+    }
+
+    #[test]
+    fn several_errors_are_a_list() {
+        let network = NetworkRecord { predefined: true, ..NetworkRecord::named("bridge") };
+        let error = check(Some(&network), &asked("10.99")).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "invalid endpoint settings:\n* user specified IP address is supported on user defined networks only\n* \
+             invalid IPv4 address: 10.99\n* user specified IP address is supported only when connecting to networks \
+             with user configured subnets"
         );
     }
 

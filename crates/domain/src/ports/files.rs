@@ -66,6 +66,8 @@ pub struct ResolvConf {
 /// are bound. `NotFound` where a plugin is not there, `System` with its words where it fails.
 #[async_trait]
 pub trait Volumes: Send + Sync {
+    /// Whether there is such a driver; empty is our own. `NotFound` in dockerd's words.
+    async fn find_driver(&self, name: &str) -> Result<()>;
     /// Makes the folder (durably) with a copy of the record beside it. May be repeated; undone whole on failure.
     async fn create(&self, volume: &VolumeRecord) -> Result<MadeVolume>;
     /// Whether `remove` would go through now: it does not where something of another's is mounted in it. A plugin has

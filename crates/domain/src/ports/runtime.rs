@@ -78,6 +78,11 @@ pub struct RuntimeVersions {
     pub runc_commit: String,
     /// Path by which the default runtime was found.
     pub runc_path: String,
+    /// Its `features` document, in one line; empty where it has none.
+    pub runc_features: String,
+    /// containerd's socket, and the namespace that is ours.
+    pub address: String,
+    pub namespace: String,
 }
 
 /// What containerd needs to know of a container.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
 use gantry_domain::{
-    ContainerId, Error, Result,
+    ContainerId, Error, ErrorKind, Result,
     container::{
         ContainerImage, ContainerRecord, EndpointSettings, HostConfig, MountPoint, NetworkingConfig, Status, merge,
         validate::{
@@ -13,6 +13,7 @@ use gantry_domain::{
             storage_size, validate_and_default,
         },
     },
+    image::Descriptor,
     ports::Write,
 };
 use jiff::Timestamp;
@@ -46,6 +47,7 @@ async fn create(parts: &Arc<Parts>, mut request: ContainerCreate) -> Result<Cont
     })?;
     merge::merge(&mut request.config, &image.image.config.config)?;
     let id = ContainerId::random();
+    check_donors(parts, &request.host_config)?;
     resolve_modes(parts, &mut request.host_config);
     warnings.extend(validate_and_default(
         &mut request.config,
@@ -156,7 +158,7 @@ fn record(
         networks,
         image: ContainerImage {
             id: Some(image.target.digest.clone()),
-            manifest: Some(image.image.manifest.clone()),
+            manifest: Some(Descriptor { platform: Some(image.image.platform.clone()), ..image.image.manifest.clone() }),
             platform: image.image.platform.clone(),
             chain_id: image.chain_id.clone(),
             config: String::from_utf8_lossy(&image.image.config_bytes).into_owned(),
@@ -169,14 +171,22 @@ fn record(
     }
 }
 
-/// `container:<name>` becomes the id. One that is not there fails the start: a 404 of create is about the image, which
-/// clients then pull.
+/// `container:<name>` becomes the id.
 pub(crate) fn resolve_modes(parts: &Parts, host: &mut HostConfig) {
     for mode in [&mut host.network_mode, &mut host.pid_mode, &mut host.ipc_mode] {
         if let Some(other) = mounts::shared_with(mode).and_then(|other| parts.container(other).ok()) {
             *mode = format!("container:{}", other.id);
         }
     }
+}
+
+/// Whose processes or memory are shared has to be there: a bad request, for a 404 of create is about the image, which
+/// clients then pull. Whose network is shared is looked for at the start, as in dockerd.
+fn check_donors(parts: &Parts, host: &HostConfig) -> Result<()> {
+    for other in [&host.pid_mode, &host.ipc_mode].into_iter().filter_map(|mode| mounts::shared_with(mode)) {
+        parts.container(other).map_err(|error| error.with_kind(ErrorKind::InvalidParameter))?;
+    }
+    Ok(())
 }
 
 /// The container's own; that of the host or of the container whose network it shares where it does.
@@ -231,7 +241,8 @@ fn asked_only(settings: EndpointSettings) -> EndpointSettings {
 fn check_networks(parts: &Parts, networks: &BTreeMap<String, EndpointSettings>) -> Result<()> {
     let claims = parts.claims.lock();
     for (name, settings) in networks {
-        gantry_domain::network::endpoint::check(claims.network(name).ok(), settings)?;
+        gantry_domain::network::endpoint::check(claims.network(name).ok(), settings)
+            .map_err(|error| error.context(format!("invalid config for network {name}")))?;
     }
     Ok(())
 }

@@ -30,7 +30,11 @@ pub(crate) fn details(parts: &Parts, snapshot: Snapshot) -> ContainerDetails {
     let snapshot = super::links::shown(parts, snapshot);
     let record = &snapshot.record;
     let files = parts.ports.files.path(&files_owner(record));
-    let path = |name: &str| files.join(name).to_string_lossy().into_owned();
+    // Nothing is there before the first start.
+    let path = |name: &str| match record.run {
+        Some(_) => files.join(name).to_string_lossy().into_owned(),
+        None => String::new(),
+    };
     let has_process = snapshot.status.has_process();
     let own_sandbox =
         record.host_config.network_mode != "host" && shared_with(&record.host_config.network_mode).is_none();

@@ -27,9 +27,10 @@ const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
 impl Engine {
     /// Sends a signal; without one, SIGKILL, and waits for the exit.
     pub async fn container_kill(&self, name: &str, signal: Option<&str>) -> Result<()> {
-        let signal = signal.filter(|text| !text.is_empty()).map(signal::parse).transpose()?;
-        let handle = self.parts.container(name)?;
         let prefix = format!("cannot kill container: {name}");
+        let signal = signal.filter(|text| !text.is_empty()).map(signal_of).transpose();
+        let signal = signal.map_err(|error| error.context(&prefix))?;
+        let handle = self.parts.container(name).map_err(|error| error.context(&prefix))?;
         let work = async move {
             handle.settled().await;
             handle.snapshot().may_kill().map_err(|error| error.context(&prefix))?;
@@ -48,6 +49,14 @@ impl Engine {
         };
         detached(work).await
     }
+}
+
+/// A number that no signal has is told otherwise than a name.
+fn signal_of(text: &str) -> Result<u32> {
+    signal::parse(text).map_err(|error| match text.parse::<u32>() {
+        Ok(1..) => Error::invalid(format!("the linux daemon does not support signal {text}")),
+        _ => error,
+    })
 }
 
 /// SIGKILL, and the exit; when none comes, what is left of the task is abandoned (T53).
@@ -87,7 +96,8 @@ impl Owner {
         }
         self.snapshot().may_kill()?;
         self.note_stop_request(number).await;
-        if self.status == Status::Paused {
+        let paused = self.status == Status::Paused;
+        if paused {
             self.send(number).await?;
             self.thaw().await?;
             self.status = Status::Running;
@@ -97,6 +107,10 @@ impl Owner {
         }
         self.publish();
         self.event("kill", &[("signal", number_text)]);
+        // What SIGKILL ends does not go on.
+        if paused && number != signal::SIGKILL {
+            self.event("unpause", &[]);
+        }
         Ok(())
     }
 

@@ -4,9 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use gantry_domain::{
     ContainerId, Digest, Error, Result,
-    container::{ContainerRecord, Snapshot, Status, port::parse_port},
+    container::{
+        ContainerRecord, Snapshot, Status,
+        port::{asked_ports, parse_port},
+    },
     filter::{Filters, Patterns},
     image::ImageConfig,
+    text::go_int,
 };
 
 use super::{ContainerDetails, ContainerList, inspect};
@@ -79,13 +83,14 @@ impl Engine {
     async fn criteria<'a>(&self, request: &'a ContainerList) -> Result<Criteria<'a>> {
         let filters = &request.filters;
         filters.check_keys(KEYS)?;
-        check_values(filters, "status", &STATUSES)?;
-        check_values(filters, "health", &HEALTHS)?;
+        check_values(filters, "status", "state", &STATUSES)?;
+        check_values(filters, "health", "health", &HEALTHS)?;
         let is_task = filters.contains("is-task") && filters.bool_or("is-task", false)?;
         let mut exited = BTreeSet::new();
         for text in filters.values("exited") {
-            exited
-                .insert(text.parse::<u32>().map_err(|_| Error::invalid(format!("invalid filter 'exited=[{text}]'")))?);
+            let bad = |error: Error| error.context(format!("invalid filter 'exited={text}'"));
+            // A code that none has matches none.
+            exited.insert(u32::try_from(go_int(text).map_err(bad)?).unwrap_or(u32::MAX));
         }
         let created = |name: &str| Ok::<_, Error>(self.parts.container(name)?.snapshot().record.created);
         let mut before = None;
@@ -110,7 +115,7 @@ impl Engine {
                 networks.extend([network.id.to_string(), network.name.clone()]);
             }
         }
-        let ports = |key: &str| filters.values(key).map(parse_port).collect::<Result<Vec<_>>>();
+        let ports = |key: &str| filters.values(key).map(|text| asked_ports(key, text)).collect::<Result<Vec<_>>>();
         let stopped_too = request.all
             || request.limit > 0
             || ["status", "exited", "before", "since"].iter().any(|key| filters.contains(key))
@@ -257,9 +262,12 @@ impl Criteria<'_> {
     }
 }
 
-fn check_values(filters: &Filters, key: &str, accepted: &[&str]) -> Result<()> {
+fn check_values(filters: &Filters, key: &str, what: &str, accepted: &[&str]) -> Result<()> {
     match filters.values(key).find(|value| !accepted.contains(value)) {
-        Some(value) => Err(Error::invalid(format!("invalid filter '{key}={value}'"))),
+        Some(value) => Err(Error::invalid(format!(
+            "invalid filter '{key}={value}': invalid value for {what} ({value}): must be one of {}",
+            accepted.join(", ")
+        ))),
         None => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use crate::Engine;
 
 impl Engine {
     pub async fn container_rename(&self, typed: &str, new_name: &str) -> Result<()> {
-        if typed.is_empty() || new_name.trim_start_matches('/').is_empty() {
+        if typed.is_empty() || new_name.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
         let handle = self.parts.container(typed)?;
@@ -20,7 +20,8 @@ impl Engine {
 impl Owner {
     async fn rename(&mut self, typed: &str) -> Result<()> {
         let allocation = |error: Error| error.context("Error when allocating new name");
-        let name = name::check(typed).map_err(allocation)?;
+        // With its slash, as dockerd keeps names, also in what it says of them.
+        let name = name::check(&format!("/{}", typed.strip_prefix('/').unwrap_or(typed))).map_err(allocation)?;
         let old = self.record.name.clone();
         if name == old {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use gantry_domain::{
     Error, ErrorKind, Result,
-    container::{HostConfig, Status, update, validate},
+    container::{HostConfig, Status, restart, update, validate},
 };
 
 use super::owner::Owner;
@@ -17,6 +17,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 impl Engine {
     /// Only the fields of `wanted` that are set change. Returns warnings for the client.
     pub async fn container_update(&self, name: &str, wanted: HostConfig) -> Result<Vec<String>> {
+        // What is wrong whatever the container comes first, as in dockerd, and bare.
+        validate::resources::validate(&mut wanted.clone(), self.parts.facts().await.as_ref(), true)?;
+        restart::validate(&wanted.restart_policy)?;
         let handle = self.parts.container(name)?;
         let prefix = format!("Cannot update container {}", handle.id);
         // Not cut off in the middle: record and kernel agree after it. What hangs has its time.

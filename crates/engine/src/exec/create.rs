@@ -13,12 +13,12 @@ impl Engine {
         let handle = self.parts.container(name)?;
         handle.settled().await;
         let snapshot = handle.snapshot();
-        snapshot.may_exec()?;
+        snapshot.may_exec(name)?;
         let Some(command) = config.cmd.as_ref().filter(|words| !words.is_empty()) else {
             return Err(Error::invalid("No exec command specified"));
         };
         check_exec(&config)?;
-        let action = format!("exec_create: {}", command.join(" "));
+        let action = super::action("exec_create", command);
         crate::container::exec_user(&self.parts, &snapshot.record, snapshot.pid, &config.user).await?;
         let exec = Exec::new(ExecId::random(), handle.id.clone(), config, Phase::Created);
         let id = exec.id.clone();

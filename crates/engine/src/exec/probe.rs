@@ -119,7 +119,7 @@ fn exceeded(timeout: Duration, output: &str) -> String {
 
 /// The exec of a check, as `docker events` and `ExecIDs` show it.
 fn announce(parts: &Parts, record: &Arc<ContainerRecord>, command: Vec<String>) -> Arc<Exec> {
-    let action = format!("exec_create: {}", command.join(" "));
+    let action = super::action("exec_create", &command);
     let config = ExecConfig {
         cmd: Some(command),
         user: record.config.user.clone(),

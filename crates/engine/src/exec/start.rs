@@ -31,7 +31,7 @@ impl Engine {
     pub async fn exec_start(&self, id: &str, request: ExecStart) -> Result<Option<Attached>> {
         let exec = self.parts.execs.get(id)?;
         let handle = self.parts.container(exec.container.as_str())?;
-        handle.snapshot().may_exec()?;
+        handle.snapshot().may_exec(handle.id.as_str())?;
         exec.begin()?;
         let parts = self.parts.clone();
         let started = exec.clone();
@@ -56,6 +56,10 @@ async fn try_start(parts: &Arc<Parts>, exec: &Arc<Exec>, request: ExecStart) -> 
     let handle = parts.container(exec.container.as_str())?;
     let snapshot = handle.snapshot();
     let record = snapshot.record.clone();
+    // That of an image counts from the root, and is a check's; what a client asks for goes to runc as it is.
+    if !exec.probe && !matches!(exec.config.working_dir.as_bytes(), [] | [b'/', ..]) {
+        return Err(Error::system("OCI runtime exec failed: exec failed: Cwd must be an absolute path: unknown"));
+    }
     let user = crate::container::exec_user(parts, &record, snapshot.pid, &exec.config.user).await?;
     let console_size = request.console_size.or(exec.config.console_size).filter(|size| *size != [0, 0]);
     let process = crate::container::exec_process(parts, &record, &exec.config, &user, console_size).await?;
@@ -80,8 +84,8 @@ async fn try_start(parts: &Arc<Parts>, exec: &Arc<Exec>, request: ExecStart) -> 
     };
     let started = parts.ports.runtime.exec(&setup).await?;
     exec.set(Phase::Running { pid: started.pid });
-    let command = exec.config.cmd.clone().unwrap_or_default().join(" ");
-    super::publish(parts, &record, format!("exec_start: {command}"), &exec.id, None);
+    let action = super::action("exec_start", exec.config.cmd.as_deref().unwrap_or_default());
+    super::publish(parts, &record, action, &exec.id, None);
     supervise(parts, exec, record.clone());
     if request.detach {
         return Ok(None);

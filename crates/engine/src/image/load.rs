@@ -39,7 +39,7 @@ async fn loaded(parts: &Parts, name: Option<String>, target: &Descriptor) -> Loa
     let name = name.filter(|name| !catalog::is_dangling(name));
     let shown = name.map(|name| Reference::parse(&name).map_or(name, |reference| reference.familiar()));
     let id = target.digest.as_str();
-    publish_labelled(parts, "load", id, shown.as_deref().unwrap_or(id), target).await;
+    publish_labelled(parts, "load", id, id, target).await;
     match shown {
         Some(name) => LoadMessage::LoadedName(name),
         None => LoadMessage::LoadedId(target.digest.to_string()),

@@ -7,6 +7,9 @@ use gantry_domain::{Result, container::Status, network::lent::BUILT_IN, volume::
 use super::{SystemInfo, SystemVersion, count};
 use crate::{Engine, parts::Parts};
 
+/// gantry-init is of this build.
+const INIT_VERSION: &str = env!("CARGO_PKG_VERSION");
+
 impl Engine {
     /// Never fails for a partial problem: it becomes a warning.
     pub async fn system_info(&self) -> Result<SystemInfo> {
@@ -37,6 +40,7 @@ impl Engine {
             settings,
             facts,
             versions,
+            init_version: INIT_VERSION.to_owned(),
             containers_running: count(&snapshots, |status| status == Status::Running),
             containers_paused: count(&snapshots, |status| status == Status::Paused),
             // One in its back-off has no process, although inspect shows it as running.
@@ -57,7 +61,7 @@ impl Engine {
             settings: self.settings(),
             facts: self.parts.facts().await.as_ref().clone(),
             versions: self.parts.ports.runtime.versions().await.unwrap_or_default(),
-            init_version: env!("CARGO_PKG_VERSION").to_owned(),
+            init_version: INIT_VERSION.to_owned(),
         })
     }
 }

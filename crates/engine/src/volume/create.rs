@@ -50,7 +50,16 @@ pub(crate) async fn ensure(
     user: Option<&ContainerId>,
     durable: Durable,
 ) -> Result<VolumeRecord> {
-    check_name(&request.name)?;
+    if let Err(error) = check_name(&request.name) {
+        // As in dockerd, the driver comes first.
+        parts
+            .ports
+            .volumes
+            .find_driver(&request.driver)
+            .await
+            .map_err(|no| no.context(format!("create {}", request.name)))?;
+        return Err(error);
+    }
     // Without a word it is whatever driver has a volume of this name.
     let asked = request.driver;
     parts.claims.lock().kept.refuse_volume(&request.name)?;

@@ -80,7 +80,33 @@ pub struct InfoResponse {
     pub cdi_spec_dirs: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub discovered_devices: Vec<DeviceInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containerd: Option<ContainerdInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall_backend: Option<FirewallInfo>,
     pub warnings: Option<Vec<String>>,
+}
+
+/// Where containerd answers, and what in it is ours.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ContainerdInfo {
+    pub address: String,
+    pub namespaces: ContainerdNamespaces,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ContainerdNamespaces {
+    pub containers: String,
+    /// Empty: there are no plugins in containers.
+    pub plugins: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct FirewallInfo {
+    pub driver: &'static str,
 }
 
 /// A device of the host that a container may ask for.
@@ -109,7 +135,8 @@ pub struct RegistryConfig {
     #[serde(rename = "InsecureRegistryCIDRs")]
     pub insecure_registry_cidrs: Vec<String>,
     pub index_configs: BTreeMap<String, IndexConfig>,
-    pub mirrors: Vec<String>,
+    /// `null` for none, as in dockerd.
+    pub mirrors: Option<Vec<String>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -127,6 +154,9 @@ pub struct Runtime {
     pub path: String,
     #[serde(rename = "runtimeArgs", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// What the runtime says of itself, by the name of the document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<BTreeMap<&'static str, String>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -194,7 +224,7 @@ pub fn info(found: &SystemInfo, about: &About) -> InfoResponse {
         labels: settings.labels.clone(),
         experimental_build: settings.experimental,
         server_version: about.version.clone(),
-        runtimes: settings.runtimes.iter().map(|(name, runtime)| (name.clone(), Runtime::of(runtime))).collect(),
+        runtimes: runtimes(found),
         default_runtime: settings.default_runtime.clone(),
         swarm: Swarm::inactive(),
         live_restore_enabled: settings.live_restore,
@@ -202,10 +232,12 @@ pub fn info(found: &SystemInfo, about: &About) -> InfoResponse {
         init_binary: "docker-init".to_owned(),
         containerd_commit: Commit { id: found.versions.containerd_revision.clone() },
         runc_commit: Commit { id: found.versions.runc_commit.clone() },
-        init_commit: Commit { id: String::new() },
+        init_commit: Commit { id: found.init_version.clone() },
         security_options: security_options(found),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         discovered_devices: found.cdi_devices.iter().map(|id| DeviceInfo { source: "cdi", id: id.clone() }).collect(),
+        containerd: containerd(found),
+        firewall_backend: settings.iptables.then_some(FirewallInfo { driver: "nftables" }),
         warnings: (!found.warnings.is_empty()).then(|| found.warnings.clone()),
     }
 }
@@ -221,13 +253,37 @@ fn driver_status(found: &SystemInfo) -> Vec<[String; 2]> {
     status
 }
 
+/// The default runtime alone was asked what it can do, by whatever name it is called.
+fn runtimes(found: &SystemInfo) -> BTreeMap<String, Runtime> {
+    let all = &found.settings.runtimes;
+    let default = all.get(&found.settings.default_runtime).map(|runtime| &runtime.path);
+    let features = &found.versions.runc_features;
+    let status = |path: &String| {
+        let known = !features.is_empty() && default == Some(path);
+        known.then(|| BTreeMap::from([("org.opencontainers.runtime-spec.features", features.clone())]))
+    };
+    let shown = |(name, runtime): (&String, &RuntimeSettings)| {
+        let (path, args) = (runtime.path.clone(), runtime.args.clone());
+        (name.clone(), Runtime { status: status(&path), path, args })
+    };
+    all.iter().map(shown).collect()
+}
+
+fn containerd(found: &SystemInfo) -> Option<ContainerdInfo> {
+    let versions = &found.versions;
+    (!versions.address.is_empty()).then(|| ContainerdInfo {
+        address: versions.address.clone(),
+        namespaces: ContainerdNamespaces { containers: versions.namespace.clone(), plugins: String::new() },
+    })
+}
+
 fn plugins(found: &SystemInfo) -> Plugins {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     Plugins {
         volume: found.volume_drivers.clone(),
         network: found.network_drivers.clone(),
         authorization: None,
-        log: names(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),
+        log: names(&["fluentd", "gelf", "journald", "json-file", "local", "syslog"]),
     }
 }
 
@@ -242,6 +298,7 @@ fn registry_config(mirrors: &[String], insecure: &[String]) -> RegistryConfig {
         index_configs.insert(name, config);
     }
     let loopback = ["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    let mirrors = (!mirrors.is_empty()).then_some(mirrors);
     RegistryConfig { insecure_registry_cidrs: loopback.into_iter().chain(cidrs).collect(), index_configs, mirrors }
 }
 
@@ -278,12 +335,6 @@ fn without_password(proxy: &str) -> String {
         }
         (None, Some(at)) => format!("xxxxx:xxxxx{}", &proxy[at..]),
         _ => proxy.to_owned(),
-    }
-}
-
-impl Runtime {
-    fn of(settings: &RuntimeSettings) -> Self {
-        Self { path: settings.path.clone(), args: settings.args.clone() }
     }
 }
 

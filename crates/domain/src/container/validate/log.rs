@@ -34,7 +34,7 @@ pub fn validate(log: &LogConfig) -> Result<()> {
         return Ok(());
     }
     if !DRIVERS.contains(&driver) {
-        return Err(Error::invalid(format!("logger: no log driver named '{driver}' is registered")));
+        return Err(Error::invalid(format!("error looking up logging plugin {driver}: plugin \"{driver}\" not found")));
     }
     let get = |key: &str| log.config.as_ref().and_then(|options| options.get(key)).map(String::as_str);
     let mode = get("mode").unwrap_or_default();

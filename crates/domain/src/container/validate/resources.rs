@@ -131,10 +131,10 @@ fn oom_and_pids(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>
 fn cpu(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> Result<()> {
     let cfs = facts.cgroup.cpu_cfs_period && facts.cgroup.cpu_cfs_quota;
     if host.nano_cpus > 0 && host.cpu_period > 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set.");
+        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set");
     }
     if host.nano_cpus > 0 && host.cpu_quota > 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set.");
+        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
     if host.nano_cpus > 0 && !cfs {
         return refuse(
@@ -184,10 +184,9 @@ fn cpusets(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> 
         host.cpuset_cpus.clear();
         host.cpuset_mems.clear();
     }
-    let bad = |list: &str, what: &str| {
-        Error::invalid(format!("Invalid value {list} for cpuset {what}: failed to parse {list}"))
-    };
-    let last = highest(&host.cpuset_cpus).map_err(|()| bad(&host.cpuset_cpus, "cpus"))?;
+    let bad =
+        |list: &str, what: &str, why: String| Error::invalid(format!("Invalid value {list} for cpuset {what}: {why}"));
+    let last = highest(&host.cpuset_cpus).map_err(|why| bad(&host.cpuset_cpus, "cpus", why))?;
     if last.is_some_and(|last| last >= facts.cpus) {
         return refuse(format!(
             "Requested CPUs are not available - requested {}, available: {}",
@@ -195,7 +194,7 @@ fn cpusets(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> 
             if facts.cpus == 1 { "0".to_owned() } else { format!("0-{}", facts.cpus.saturating_sub(1)) }
         ));
     }
-    let wanted = ranges(&host.cpuset_mems).map_err(|()| bad(&host.cpuset_mems, "mems"))?;
+    let wanted = ranges(&host.cpuset_mems).map_err(|why| bad(&host.cpuset_mems, "mems", why))?;
     let there = ranges(&facts.memory_nodes).unwrap_or_default();
     let available = |(first, last): &(u32, u32)| there.iter().any(|(from, to)| from <= first && last <= to);
     if !there.is_empty() && !wanted.iter().all(available) {
@@ -208,24 +207,32 @@ fn cpusets(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> 
 }
 
 /// The highest number of a list like `0-3,7`.
-fn highest(list: &str) -> Result<Option<u32>, ()> {
+fn highest(list: &str) -> Result<Option<u32>, String> {
     Ok(ranges(list)?.into_iter().map(|(_, last)| last).max())
 }
 
+/// Beyond the highest number of a processor that Linux has.
+const LIST_MAX: u32 = 8193;
+
 /// First and last of each part of a list; not expanded, so that none can fill the memory (T29).
-fn ranges(list: &str) -> Result<Vec<(u32, u32)>, ()> {
+fn ranges(list: &str) -> Result<Vec<(u32, u32)>, String> {
     if list.is_empty() {
         return Ok(Vec::new());
     }
+    let bad = || format!("invalid format: {list}");
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse::<u32>().ok().filter(|_| digits).ok_or(())
+        text.parse::<u32>().ok().filter(|_| digits).ok_or_else(bad)
     };
     list.split(',')
         .map(|part| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let range = (number(first)?, number(last)?);
-            if range.0 <= range.1 { Ok(range) } else { Err(()) }
+            match range {
+                (first, last) if first > last => Err(bad()),
+                (_, LIST_MAX..) => Err(format!("value of out range, maximum is {}", LIST_MAX - 1)),
+                range => Ok(range),
+            }
         })
         .collect()
 }

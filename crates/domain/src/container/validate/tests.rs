@@ -135,7 +135,7 @@ fn nonsense_is_refused_in_dockerds_words() {
             refused(|_, h| h.cpuset_cpus = "0-2147483647".into()),
             "Requested CPUs are not available - requested 0-2147483647, available: 0-1",
         ),
-        (refused(|_, h| h.cpuset_cpus = "1-0".into()), "Invalid value 1-0 for cpuset cpus: failed to parse 1-0"),
+        (refused(|_, h| h.cpuset_cpus = "1-0".into()), "Invalid value 1-0 for cpuset cpus: invalid format: 1-0"),
         (refused(|_, h| h.runtime = "x".into()), "unknown or invalid runtime name: x"),
         (refused(|_, h| h.ipc_mode = "x".into()), "invalid IPC mode: x"),
         (refused(|_, h| h.pid_mode = "container:".into()), "invalid PID mode: container:"),
@@ -195,7 +195,7 @@ fn nonsense_is_refused_in_dockerds_words() {
         ),
         (
             refused(|_, h| h.log_config = LogConfig { driver: "x".into(), config: None }),
-            "logger: no log driver named 'x' is registered",
+            "error looking up logging plugin x: plugin \"x\" not found",
         ),
         (
             refused(|_, h| {
