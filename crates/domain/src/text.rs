@@ -134,6 +134,16 @@ mod tests {
     };
 
     #[test]
+    fn integers_are_refused_in_gos_words() {
+        assert_eq!((go_int("-7").unwrap(), go_int("+7").unwrap()), (-7, 7));
+        for (text, why) in
+            [("x", "invalid syntax"), ("", "invalid syntax"), ("99999999999999999999", "value out of range")]
+        {
+            assert_eq!(go_int(text).unwrap_err().message(), format!("strconv.Atoi: parsing {text:?}: {why}"));
+        }
+    }
+
+    #[test]
     fn durations_in_go_units_words() {
         const DAY: f64 = 86400.0;
         for (seconds, words) in [

@@ -132,8 +132,12 @@ fn nonsense_is_refused_in_dockerds_words() {
             "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
         ),
         (
+            refused(|_, h| h.cpuset_cpus = "0-8192".into()),
+            "Requested CPUs are not available - requested 0-8192, available: 0-1",
+        ),
+        (
             refused(|_, h| h.cpuset_cpus = "0-2147483647".into()),
-            "Requested CPUs are not available - requested 0-2147483647, available: 0-1",
+            "Invalid value 0-2147483647 for cpuset cpus: value of out range, maximum is 8192",
         ),
         (refused(|_, h| h.cpuset_cpus = "1-0".into()), "Invalid value 1-0 for cpuset cpus: invalid format: 1-0"),
         (refused(|_, h| h.runtime = "x".into()), "unknown or invalid runtime name: x"),
