@@ -74,6 +74,7 @@ def test_only_what_the_container_refuses_of_an_update_names_it(host):
         ({"LogConfig": {"Type": "nosuch"}}, 'error looking up logging plugin nosuch: plugin "nosuch" not found'),
         ({"PidMode": "container:nosuch"}, "No such container: nosuch"),
         ({"IpcMode": "container:nosuch"}, "No such container: nosuch"),
+        ({"PidMode": "container:"}, "invalid PID mode: container:"),
         ({"NanoCpus": 10**9, "CpuQuota": 1000}, "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
         ({"CpusetCpus": "abc"}, CPUSET.format("abc", "invalid format: abc")),
         ({"CpusetCpus": "1-0"}, CPUSET.format("1-0", "invalid format: 1-0")),

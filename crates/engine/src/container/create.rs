@@ -183,7 +183,8 @@ pub(crate) fn resolve_modes(parts: &Parts, host: &mut HostConfig) {
 /// Whose processes or memory are shared has to be there: a bad request, for a 404 of create is about the image, which
 /// clients then pull. Whose network is shared is looked for at the start, as in dockerd.
 fn check_donors(parts: &Parts, host: &HostConfig) -> Result<()> {
-    for other in [&host.pid_mode, &host.ipc_mode].into_iter().filter_map(|mode| mounts::shared_with(mode)) {
+    let donors = [&host.pid_mode, &host.ipc_mode].into_iter().filter_map(|mode| mounts::shared_with(mode));
+    for other in donors.filter(|name| !name.is_empty()) {
         parts.container(other).map_err(|error| error.with_kind(ErrorKind::InvalidParameter))?;
     }
     Ok(())

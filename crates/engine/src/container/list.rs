@@ -146,7 +146,7 @@ impl Engine {
 type LinkNames = HashMap<ContainerId, Vec<String>>;
 type PortRange = (u16, u16, gantry_domain::network::Protocol);
 
-/// The filters with everything looked up that they name.
+/// The filters with everything looked up that they name. `isolation` is Windows' and chooses nothing here.
 struct Criteria<'a> {
     filters: &'a Filters,
     ids: Patterns,
@@ -185,7 +185,6 @@ impl Criteria<'_> {
             && self.volume_matches(snapshot)
             && self.network_matches(snapshot)
             && self.ports_match(snapshot)
-            && self.filters.exact_match("isolation", &record.host_config.isolation)
     }
 
     fn state_matches(&self, snapshot: &Snapshot) -> bool {
