@@ -154,7 +154,7 @@ def test_pause_freezes_and_unpause_goes_on(engine):
     assert "(Paused)" in engine.out("ps", "-f", "name=frozen", "--format", "{{.Status}}")
     assert f"Container {name} is already paused" in error(engine, "pause", "frozen")
     assert "cannot start a paused container, try unpause instead" in error(engine, "start", "frozen")
-    assert f"Container {name} is paused, unpause the container before exec" in error(engine, "exec", "frozen", "true")
+    assert "Container frozen is paused, unpause the container before exec" in error(engine, "exec", "frozen", "true")
     assert 'cannot remove container "frozen": container is paused and must be unpaused first' in error(engine, "rm", "frozen")
     engine.docker("top", "frozen")
     engine.docker("unpause", "frozen")

@@ -16,11 +16,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 const NAME: &str = "gantry.lock";
 
-/// Whether a gantryd has ever been here.
-pub fn is_known(data_root: &Path) -> bool {
-    data_root.join(NAME).exists()
-}
-
 /// Holds the root until dropped. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RootLock {

@@ -114,9 +114,9 @@ impl Daemon {
         let config = selinux::applied(config).and_then(remap::applied).map_err(|text| anyhow!(text))?;
         let data_root = PathBuf::from(&config.settings.data_root);
         let exec_root = PathBuf::from(&config.settings.exec_root);
-        // A root that is new is not even made where another engine has our place. One that is not may be about to
-        // change hands: then its socket is looked at when the lock is ours.
-        if !lock::is_known(&data_root) {
+        // A root that is new is not even made where another engine has our place. One that is there, with or without
+        // remapped users, may be about to change hands: then its socket is looked at when the lock is ours.
+        if !base.0.exists() {
             listen::check_free(config.hosts.iter()).await.map_err(|text| anyhow!(text))?;
         }
         let _lock = lock::acquire(&data_root, lock::PATIENCE).await.map_err(|text| anyhow!(text))?;

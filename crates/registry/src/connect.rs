@@ -137,12 +137,30 @@ pub(crate) fn io_words(error: &io::Error, other: &str) -> String {
             "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
         }
         Some(rustls::Error::InvalidCertificate(reason)) => format!("tls: failed to verify certificate: x509: {reason}"),
-        Some(rustls::Error::AlertReceived(alert)) => format!("remote error: tls: {}", in_words(&format!("{alert:?}"))),
+        Some(rustls::Error::AlertReceived(alert)) => format!("remote error: tls: {}", alert_words(*alert)),
         _ => format!("{other}{}", go_words(error.to_string())),
     }
 }
 
-/// `BadCertificate` is `bad certificate`.
+/// Go's names of the alerts: `bad certificate`.
+fn alert_words(alert: rustls::AlertDescription) -> String {
+    use rustls::AlertDescription as Alert;
+    let special = match alert {
+        Alert::UnknownCA => "unknown certificate authority",
+        Alert::CertificateUnknown => "unknown certificate",
+        Alert::CertificateRevoked => "revoked certificate",
+        Alert::CertificateExpired => "expired certificate",
+        Alert::ProtocolVersion => "protocol version not supported",
+        Alert::InsufficientSecurity => "insufficient security level",
+        Alert::BadRecordMac => "bad record MAC",
+        Alert::DecodeError => "error decoding message",
+        Alert::DecryptError => "error decrypting message",
+        Alert::IllegalParameter => "illegal parameter",
+        _ => return in_words(&format!("{alert:?}")),
+    };
+    special.to_owned()
+}
+
 fn in_words(name: &str) -> String {
     let mut words = String::with_capacity(name.len() + 4);
     for letter in name.chars() {

@@ -355,6 +355,7 @@ impl Endpoint {
             registry: &reached.client.host,
             config: &self.config,
             offline: false,
+            again: self.patient(Again::Broken),
         };
         let token = login::secret(format!("Bearer {}", wanted.fetch(auth).await?.token))?;
         self.tokens.lock().insert(scope.to_owned(), token.clone());

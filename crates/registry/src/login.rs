@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 
 use crate::{
     address::{self, Host},
+    again::Again,
     challenge::{self, Challenge},
     client::{Answer, Client, Question},
     config::RegistryConfig,
@@ -128,6 +129,7 @@ impl<'a> Endpoint<'a> {
                     registry: &self.client.host,
                     config: self.config,
                     offline: true,
+                    again: Again::Broken,
                 };
                 let granted = wanted.fetch(auth).await?;
                 Ok((secret(format!("Bearer {}", granted.token))?, granted.identity_token))

@@ -270,16 +270,24 @@ impl Repository {
         }
     }
 
+    /// From the first place that sends all of it.
     async fn blob_within(&self, digest: &Digest, most: u64) -> Result<Bytes> {
-        let mut blob = self.blob(digest, 0).await?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = blob.next().await? {
-            if (bytes.len() + piece.len()) as u64 > most {
-                return Err(Error::invalid(format!("{digest} is larger than {most} bytes")));
+        let scope = self.pull_scope();
+        let mut failed = None;
+        for endpoint in self.readable() {
+            let got = match self.blob_of(endpoint, digest, 0, &scope).await {
+                Ok(blob) => whole(blob, digest, most).await,
+                Err(error) => Err(error),
+            };
+            match got {
+                Err(error) if error.kind() != ErrorKind::InvalidParameter => {
+                    tracing::debug!(place = endpoint.place().authority, %digest, %error, "no blob there");
+                    failed = Some(error);
+                }
+                done => return done,
             }
-            bytes.extend_from_slice(&piece);
         }
-        Ok(bytes.into())
+        Err(failed.unwrap_or_else(|| self.nowhere("pull")))
     }
 
     fn readable(&self) -> impl Iterator<Item = &Endpoint> {
@@ -322,6 +330,17 @@ fn range_begin(header: &str) -> Option<u64> {
 
 fn octets() -> (header::HeaderName, HeaderValue) {
     (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+}
+
+async fn whole(mut blob: Blob, digest: &Digest, most: u64) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = blob.next().await? {
+        if (bytes.len() + piece.len()) as u64 > most {
+            return Err(Error::invalid(format!("{digest} is larger than {most} bytes")));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.into())
 }
 
 #[cfg(test)]

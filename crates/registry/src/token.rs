@@ -26,6 +26,8 @@ pub(crate) struct Wanted<'a> {
     pub config: &'a RegistryConfig,
     /// A login wants a token that outlives it.
     pub offline: bool,
+    /// What a busy server is asked again for.
+    pub again: Again,
 }
 
 pub(crate) struct Granted {
@@ -55,7 +57,7 @@ impl Wanted<'_> {
             false => return Err(Error::system(format!("the registry's token realm {} is not https", self.realm))),
         };
         let client = Client::new(host, tls, self.config.proxies.clone());
-        let mut tries = Tries::new(Again::Broken, self.config);
+        let mut tries = Tries::new(self.again, self.config);
         loop {
             let answer = client.ask(self.question(&realm, auth)?).await?;
             if let Some(answer) = tries.outlasted(answer).await {

@@ -171,7 +171,7 @@ impl Snapshots {
     pub fn stage(&self, runtime: &tokio::runtime::Handle, source: impl Chunks, limits: Limits) -> Result<Staged> {
         let upper = runtime.block_on(self.prepare(""))?;
         let root = open_folder(&upper.folder)?;
-        self.spread(&upper.folder)?;
+        self.spread(&upper.folder);
         let (flusher, writing) = disk::writing(&upper.folder)?;
         let extracted = extract::extract(Flushing::new(source, flusher), root, limits, &self.maps);
         let written = writing.ended();
@@ -186,9 +186,11 @@ impl Snapshots {
     }
 
     /// Of the folder that all snapshots are in, once.
-    fn spread(&self, snapshot: &Path) -> Result<()> {
-        let Some(all) = snapshot.parent().and_then(Path::parent) else { return Ok(()) };
-        if !self.spread.swap(true, Ordering::Relaxed) { disk::spread(all) } else { Ok(()) }
+    fn spread(&self, snapshot: &Path) {
+        let all = snapshot.parent().and_then(Path::parent);
+        if let Some(all) = all.filter(|_| !self.spread.swap(true, Ordering::Relaxed)) {
+            disk::spread(all);
+        }
     }
 
     pub async fn prepare(&self, parent: &str) -> Result<Upper> {

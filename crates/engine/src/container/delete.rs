@@ -24,7 +24,8 @@ impl Engine {
         let handle = self.parts.container(name)?;
         let typed = name.to_owned();
         let work = async move {
-            let _removal = Removal::new(&handle);
+            // One that asks first gives way to a restart under way.
+            let _removal = request.force.then(|| Removal::new(&handle));
             let _hurry = request.force.then(|| Hurry::new(&handle));
             let status = handle.snapshot().status;
             if status == Status::Removing {

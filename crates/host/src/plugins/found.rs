@@ -8,7 +8,7 @@ use super::Plugins;
 use crate::blocking::blocking;
 
 /// For how long one that said nothing is not asked by who does not need it.
-const LEFT_OUT: Duration = Duration::from_secs(30);
+const LEFT_OUT: Duration = Duration::from_secs(10);
 
 impl Plugins {
     /// The names of all plugins, of whatever kind and whether they answer or not.
@@ -34,6 +34,10 @@ impl Plugins {
     /// Whether it kept somebody waiting for nothing not long ago.
     pub fn is_slow(&self, name: &str) -> bool {
         self.slow.lock().get(name).is_some_and(|until| *until > Instant::now())
+    }
+
+    pub fn note_answer(&self, name: &str) {
+        self.slow.lock().remove(name);
     }
 
     pub fn note_slow(&self, name: &str) {

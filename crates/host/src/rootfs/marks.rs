@@ -50,7 +50,11 @@ pub fn make(mounts: &[RootMount], owner: (u32, u32)) -> Result<()> {
         Err(Errno::EXIST) => false,
         Err(error) => return Err(failed(error)),
     };
-    let etc = openat(&own, c"etc", folder_flags(), Mode::empty()).map_err(failed)?;
+    let etc = match openat(&own, c"etc", folder_flags(), Mode::empty()) {
+        Ok(etc) => etc,
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
     match symlinkat(MOUNTS, &etc, c"mtab") {
         Ok(()) => give(&etc, c"mtab", owner).map_err(failed)?,
         Err(Errno::EXIST) => {}

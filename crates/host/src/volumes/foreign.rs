@@ -65,11 +65,17 @@ impl LocalVolumes {
     /// All are asked at once, for a few seconds; it is noted which said nothing in them.
     pub(super) async fn seek_there(&self, name: &str, plugins: BTreeSet<String>) -> Option<ToldVolume> {
         let asked = plugins.iter().map(|driver| async move {
-            let sought = timeout(SEEKING, self.look_there(driver, name)).await;
-            if sought.is_err() {
-                self.plugins.note_slow(driver);
+            match timeout(SEEKING, self.look_there(driver, name)).await {
+                Ok(Ok(sought)) => {
+                    self.plugins.note_answer(driver);
+                    sought
+                }
+                Ok(Err(_)) => None,
+                Err(_) => {
+                    self.plugins.note_slow(driver);
+                    None
+                }
             }
-            sought.ok()?.ok().flatten()
         });
         join_all(asked).await.into_iter().flatten().next()
     }

@@ -127,7 +127,15 @@ async fn a_realm_that_is_no_address_of_a_host_gets_nothing() {
 async fn realm_of_a_verified_registry(realm: &str) -> Result<()> {
     let config = RegistryConfig::default();
     let registry = Host { insecure: false, ..Host::find("127.0.0.1:1", &config).await? };
-    let wanted = token::Wanted { realm, service: "", scope: "", registry: &registry, config: &config, offline: true };
+    let wanted = token::Wanted {
+        realm,
+        service: "",
+        scope: "",
+        registry: &registry,
+        config: &config,
+        offline: true,
+        again: crate::again::Again::Broken,
+    };
     let auth = RegistryAuth { username: "ann".into(), password: "secret".into(), ..RegistryAuth::default() };
     wanted.fetch(&auth).await.map(|_| ())
 }

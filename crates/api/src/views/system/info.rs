@@ -256,7 +256,8 @@ fn driver_status(found: &SystemInfo) -> Vec<[String; 2]> {
 /// The default runtime alone was asked what it can do, by whatever name it is called.
 fn runtimes(found: &SystemInfo) -> BTreeMap<String, Runtime> {
     let all = &found.settings.runtimes;
-    let default = all.get(&found.settings.default_runtime).map(|runtime| &runtime.path);
+    // One that is known by its type alone has no program of which that was asked.
+    let default = all.get(&found.settings.default_runtime).map(|runtime| &runtime.path).filter(|path| !path.is_empty());
     let features = &found.versions.runc_features;
     let status = |path: &String| {
         let known = !features.is_empty() && default == Some(path);
