@@ -100,11 +100,10 @@ impl PidFile {
     pub fn write(path: &Path) -> Result<Self, String> {
         let ours = std::process::id();
         let named = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok());
-        // After a crash the number may by now be anybody's: only an engine's name counts.
-        let engine = |pid: &u32| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm"))
-                .is_ok_and(|comm| matches!(comm.trim(), "gantryd" | "dockerd"))
-        };
+        // After a crash the number may by now be anybody's: only an engine's name counts, and of one that was killed and
+        // not yet waited for the name is all that is left.
+        let engine =
+            |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_living_engine(&stat));
         if let Some(pid) = named.filter(|&pid| pid != ours).filter(engine) {
             return Err(format!(
                 "failed to start daemon, ensure docker is not running or delete {}: process with PID {pid} is still \
@@ -121,6 +120,12 @@ impl PidFile {
     }
 }
 
+/// `pid (name) state …`
+fn is_living_engine(stat: &str) -> bool {
+    let parts = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
+    parts.is_some_and(|(name, rest)| matches!(name, "gantryd" | "dockerd") && !rest.starts_with(['Z', 'X']))
+}
+
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
@@ -130,6 +135,15 @@ impl Drop for PidFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_that_was_killed_and_not_waited_for_is_none() {
+        assert!(is_living_engine("7 (gantryd) S 1 7 7 0"));
+        assert!(is_living_engine("7 (dockerd) R 1"));
+        for other in ["7 (gantryd) Z 1 7", "7 (dockerd) X 1", "7 (bash) S 1", "7 (gantryd", ""] {
+            assert!(!is_living_engine(other), "{other}");
+        }
+    }
 
     #[tokio::test]
     async fn a_second_gantryd_waits_and_then_names_the_first() {
