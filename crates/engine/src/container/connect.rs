@@ -186,7 +186,7 @@ impl Owner {
             for debt in &debts {
                 self.parts.return_interface(debt).await;
             }
-            self.save_owing(debts).await?;
+            self.save_owing_in_use(debts).await?;
             if let Some(setup) = self.sandbox_setup()? {
                 self.parts.ports.network.update_sandbox(&setup).await?;
                 self.resolve().await?;
@@ -194,8 +194,11 @@ impl Owner {
             if without_ports { self.parts.ports.network.release_ports(&self.record.id).await } else { Ok(()) }
         };
         let undone = undone.await;
-        self.settle_lent().await;
+        if undone.is_ok() {
+            self.let_go();
+        }
         self.has_left(&network.id, undone);
+        self.settle_lent().await;
         self.publish();
     }
 
@@ -227,8 +230,12 @@ impl Owner {
                 self.parts.ports.network.release_ports(&self.record.id).await?;
             }
         }
-        let mut claims = self.parts.claims.lock();
-        half.iter().for_each(|network| claims.leave_network(network, &self.record.id));
+        {
+            let mut claims = self.parts.claims.lock();
+            half.iter().for_each(|network| claims.leave_network(network, &self.record.id));
+        }
+        self.let_go();
+        self.settle_lent().await;
         Ok(())
     }
 

@@ -133,8 +133,7 @@ impl Owner {
         if let Err(error) = self.save_after_all(debt.clone()).await {
             // What is durable holds: it is not in the network, and what it had of plugins is owed.
             (self.record.networks, self.record.run) = after;
-            debt.iter().for_each(|debt| self.parts.debts.release(&debt.id));
-            self.settle_lent().await;
+            self.in_use.extend(debt.map(|debt| debt.id));
             self.has_left(&network.id, Err(error));
             return self.publish();
         }

@@ -171,6 +171,7 @@ impl Owner {
         self.parts.claims.lock().leave_networks(id);
         // Who waits for what the run had does not wait for a plugin.
         self.set_clearing(false);
+        self.let_go();
         self.settle_lent().await;
         self.abandoned = false;
         if self.has_run {

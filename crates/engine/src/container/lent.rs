@@ -235,6 +235,24 @@ impl Owner {
         owed
     }
 
+    /// The same where the sandbox may have it still: nobody gives it back before [`Self::let_go`].
+    pub(super) async fn save_owing_in_use(&mut self, debts: Vec<Debt>) -> Result<()> {
+        self.record.generation += 1;
+        let record = Write::Container(Box::new(self.record.clone()));
+        let owed = self.parts.owe_held(debts.clone(), vec![record]).await;
+        if owed.is_err() {
+            self.parts.debts.load(&debts);
+            debts.iter().for_each(|debt| drop(self.parts.debts.hold(&debt.id)));
+        }
+        self.in_use.extend(debts.into_iter().map(|debt| debt.id));
+        owed
+    }
+
+    /// The sandbox has nothing any more of the networks that it was half in.
+    pub(super) fn let_go(&mut self) {
+        self.in_use.drain(..).for_each(|id| self.parts.debts.release(&id));
+    }
+
     /// The same where it may yet be undone: nobody gives the debt back before it is released.
     pub(super) async fn save_letting_go(&mut self, debt: Option<Debt>) -> Result<()> {
         self.record.generation += 1;

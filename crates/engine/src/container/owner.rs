@@ -261,6 +261,8 @@ pub(crate) struct Owner {
     pub copies: Copies,
     /// What plugins have lent, until the record has it.
     pub takings: Vec<Holding>,
+    /// Debts of networks that the sandbox is still half in: what a plugin gave is in use until it has let go.
+    pub in_use: Vec<String>,
     pub health: HealthWatch,
 }
 
@@ -304,6 +306,7 @@ impl Owner {
             leftover_timer: None,
             copies: Copies::default(),
             takings: Vec::new(),
+            in_use: Vec::new(),
             health: HealthWatch::default(),
         };
         // Ends with the container, or with the process.

@@ -63,7 +63,7 @@ impl Debts {
     }
 
     /// The debt, if nobody is at it.
-    pub(super) fn hold(&self, id: &str) -> Option<Debt> {
+    pub(crate) fn hold(&self, id: &str) -> Option<Debt> {
         let mut known = self.known.lock();
         let found = known.get_mut(id).filter(|known| !known.held)?;
         found.held = true;

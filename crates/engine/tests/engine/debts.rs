@@ -104,6 +104,32 @@ async fn an_address_is_free_when_the_sandbox_has_let_go_of_it() {
     lab.connect("net", "web").await.unwrap();
 }
 
+/// The same where the address is another's to give: our bridge, a plugin's addresses.
+#[tokio::test(start_paused = true)]
+async fn a_plugins_address_goes_back_when_the_sandbox_has_let_go_of_it() {
+    for by_the_sweep in [true, false] {
+        let lab = Lab::new().await;
+        let ipam = Some(Ipam { driver: "far".into(), ..Ipam::default() });
+        let request = NetworkCreate { name: "away".into(), ipam, ..NetworkCreate::default() };
+        lab.engine.network_create(request).await.unwrap();
+        lab.running("web", json!({})).await;
+        let before = lines(&lab, "lent address ");
+        lab.fakes.calls.fail_always("network.update_sandbox", error());
+        lab.connect("away", "web").await.unwrap_err();
+        lab.settle().await;
+        assert_eq!(lines(&lab, "lent address ").len(), before.len() + 1, "its sandbox has it");
+        lab.fakes.calls.heal();
+        if by_the_sweep {
+            lab.settle().await;
+        } else {
+            lab.remove("web").await.unwrap();
+        }
+        lab.settle().await;
+        assert_eq!(lines(&lab, "lent address "), before);
+        assert_eq!(lines(&lab, "debt "), BTreeSet::new());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn half_a_connection_is_finished_by_the_next_verb_and_ends_with_the_run() {
     let lab = Lab::new().await;
