@@ -318,10 +318,5 @@ fn write_sparse<C: Chunks>(fd: &OwnedFd, sparse: &Sparse, reader: &mut TarReader
 
 /// The kernel's refusal: its text is what the client sees (`no space left on device`).
 pub fn errno(error: rustix::io::Errno) -> Error {
-    let text = match error {
-        rustix::io::Errno::NOSPC => "no space left on device".to_owned(),
-        rustix::io::Errno::DQUOT => "disk quota exceeded".to_owned(),
-        other => std::io::Error::from(other).to_string(),
-    };
-    Error::system(text).with_source(error)
+    Error::system(std::io::Error::from(error).to_string()).with_source(error)
 }

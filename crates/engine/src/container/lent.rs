@@ -236,13 +236,14 @@ impl Owner {
     }
 
     /// The same where the sandbox may have it still: nobody gives it back before [`Self::let_go`].
-    pub(super) async fn save_owing_in_use(&mut self, debts: Vec<Debt>) -> Result<()> {
+    pub(super) async fn save_owing_in_use(&mut self, mut debts: Vec<Debt>) -> Result<()> {
         self.record.generation += 1;
         let record = Write::Container(Box::new(self.record.clone()));
         let owed = self.parts.owe_held(debts.clone(), vec![record]).await;
         if owed.is_err() {
             self.parts.debts.load(&debts);
-            debts.iter().for_each(|debt| drop(self.parts.debts.hold(&debt.id)));
+            // Only what is held here is let go of here.
+            debts.retain(|debt| self.parts.debts.hold(&debt.id).is_some());
         }
         self.in_use.extend(debts.into_iter().map(|debt| debt.id));
         owed

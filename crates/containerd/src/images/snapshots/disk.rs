@@ -103,18 +103,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn bytes_pass_while_the_file_system_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let (flusher, writing) = writing(folder.path()).unwrap();
-        let mut source = Flushing::new(Zeros(1025), flusher);
+    /// To the end, then it is dropped.
+    fn drained(mut source: impl Chunks) -> u64 {
         let mut bytes = 0;
         while let Some(chunk) = source.next().unwrap() {
             bytes += chunk.len() as u64;
         }
-        assert_eq!(bytes, 4 * STEP);
-        drop(source);
+        bytes
+    }
+
+    #[test]
+    fn bytes_pass_while_the_file_system_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (flusher, writing) = writing(folder.path()).unwrap();
+        assert_eq!(drained(Flushing::new(Zeros(1025), flusher)), 4 * STEP);
         writing.ended().unwrap();
+    }
+
+    #[test]
+    fn each_step_asks_for_one_writing() {
+        let (sender, asked) = sync_channel(8);
+        assert_eq!(drained(Flushing::new(Zeros(1025), Flusher(sender))), 4 * STEP);
+        assert_eq!(asked.iter().count(), 4);
     }
 
     #[test]

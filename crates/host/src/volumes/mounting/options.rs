@@ -107,14 +107,9 @@ impl Options {
         };
         let data: Vec<String> = self.data.iter().map(hidden).collect();
         let data = if data.is_empty() { String::new() } else { format!(", data: {}", data.join(",")) };
-        // Go's words for what the kernel says are the same in small letters.
-        let said = match error.raw_os_error() {
-            Some(_) => error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
-            None => error.to_string(),
-        };
         Error::system(format!(
             "error while mounting volume '{target}': failed to mount local volume: mount {device}:{target}{flags}{data}: \
-             {said}"
+             {error}"
         ))
         .with_source(error)
     }
