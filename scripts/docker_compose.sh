@@ -1,24 +1,8 @@
 #!/usr/bin/env bash
-# Docker Compose for the tests. Where the host has it (of version 2) it is used; else Debian's is unpacked into the
-# folder named, from a newer suite where this one is too old, without installing anything.
+# Docker Compose for the tests. Where the host has it (of version 2) it is used; else Debian's.
 set -euo pipefail
 folder=$1
-suite=trixie
-mkdir -p "$folder"
 [[ -x $folder/docker-compose ]] && exit 0
 docker compose version >/dev/null 2>&1 && exit 0
 docker-compose version --short 2>/dev/null | grep -q '^v\?2' && exit 0
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-# The mirror that this host's apt uses, whatever it is; its own lists and cache stay as they are.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
-mkdir -p lists/partial cache/archives/partial parts
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >sources.list
-apt=(apt-get -qq -o "Dir::Etc::sourcelist=$work/sources.list" -o "Dir::Etc::sourceparts=$work/parts"
-    -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
-"${apt[@]}" update
-"${apt[@]}" download docker-compose
-dpkg-deb -x ./*.deb unpacked
-install -m 755 unpacked/usr/libexec/docker/cli-plugins/docker-compose "$folder/docker-compose"
-"$folder/docker-compose" version
+"$(dirname "$0")/debian_plugin.sh" docker-compose "$folder"
